@@ -1,0 +1,1 @@
+"""The stages: one module each, a frozen settings class with `apply`."""

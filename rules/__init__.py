@@ -1,0 +1,1 @@
+"""What is known about architectures, tasks and devices, and how it is judged. No torch, no numpy."""

@@ -1,0 +1,72 @@
+"""The nouns of a task: what goes into a model, what comes out, what a batch, a sample and a score are.
+
+They live here because the tasks (`advisor`) make them and the stages (`compress`) use them. No numpy at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Feeds: TypeAlias = "Mapping[str, NDArray[Any]]"  # named arrays, as onnxruntime takes and returns them
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A task's headline number. `unit` is printed behind it; values are stored as fractions."""
+
+    name: str
+    better: Literal["lower", "higher"]
+    unit: str = "%"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of a graph. A string in `shape` names a dynamic axis; `ranges` gives its (min, max, multiple)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    ranges: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What goes into a model and what comes out."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Equally shaped examples: `inputs` feed the model, `targets` the loss. `ids` name the examples in messages."""
+
+    inputs: Feeds
+    targets: Feeds
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A metric with what is behind it. `value` is sum(errors) / sum(weights); both are per example, so two scores pair up."""
+
+    metric: Metric
+    value: float
+    errors: NDArray[Any]
+    weights: NDArray[Any]
+    also: Mapping[str, float] = field(default_factory=dict)  # further figures, e.g. exact-line accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One raw example: the file as people have it, the array it becomes, what it says."""
+
+    name: str
+    raw: bytes  # e.g. a PNG file
+    inputs: Feeds  # batch of one
+    truth: str

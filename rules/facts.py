@@ -1,0 +1,310 @@
+"""The nouns: what is asked, what is known, what is answered. Frozen, plain, without behaviour of their own.
+
+Units are suffixes (`latency_ms`, `ram_bytes`, `macs`). Every number that came from somewhere carries an `Evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Value = bool | int | float | str | tuple[str, ...]
+Facts = Mapping[str, Value | None]
+Kind = Literal["measured", "published", "estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One citation, by id. `kind` says what stands behind it: a paper, a repository, a data sheet, our own measurement."""
+
+    id: str
+    title: str
+    url: str
+    year: int
+    kind: Literal["paper", "repository", "datasheet", "documentation", "measurement", "article"]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One number with its unit, its conditions and its source."""
+
+    what: str  # "accuracy", "latency", "parameters" ...
+    value: float
+    unit: str
+    on: str  # data set, device, recipe: the conditions
+    source: str  # id of a Source
+    kind: Kind = "published"
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A buildable size of an architecture. `settings` are the keyword arguments of the card's builder."""
+
+    name: str
+    params: int
+    macs: int
+    shape: str  # the input that `macs` was counted on, e.g. "1x1x32x128"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = "published"  # where params and macs come from; built variants are counted ("measured")
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """An architecture. `builds` is the builder ("advisor.architectures.crnn:build"), empty for a reference row."""
+
+    name: str
+    title: str
+    family: str  # "cnn", "recurrent", "cnn+recurrent", "attention", "mlp", "trees" ...
+    year: int
+    status: Literal["built", "reference"]
+    reason: str  # why it is only a reference ("" when built)
+    source: str
+    licence_code: str
+    licence_weights: str
+    builds: str = ""
+    traits: Mapping[str, Value] = field(default_factory=dict)  # causal, streaming, recurrent, autoregressive, attention, depthwise ...
+    variants: tuple[Variant, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the task-fit matrix: how well an architecture fits a task, and why."""
+
+    architecture: str
+    role: Literal["pick", "alternative", "baseline", "reference"]
+    fit: float  # 0..100, the matrix score before any rule speaks
+    because: str
+    source: str
+    variant: str = ""  # the default variant for this task
+    teacher: str = ""  # the variant that teaches it
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`{fact, op, value}`. `op` is from a fixed list; nothing is evaluated."""
+
+    fact: str
+    op: Literal["is", "is-not", "<", "<=", ">", ">=", "in", "not-in", "has", "known", "unknown"]
+    value: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """All of `all`, any of `any` (when given), none of `none`."""
+
+    all: tuple[Condition, ...] = ()
+    any: tuple[Condition, ...] = ()
+    none: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """What a rule concludes. Exactly one thing, or an assertion beside it."""
+
+    forbid: bool = False
+    prefer: float = 0.0  # weight; negative means avoid
+    facts: Mapping[str, Value] = field(default_factory=dict)  # derived facts to assert
+    set: Mapping[str, Value] = field(default_factory=dict)  # "prune.align" = 16
+    stage: str = ""  # add this compression stage to the plan
+    warn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`when` these facts hold, `then` this follows, `because` of that, as `source` says."""
+
+    id: str
+    when: When
+    then: Then
+    because: str
+    source: str
+    origin: str = ""  # the file it was read from
+
+
+@dataclass(frozen=True, slots=True)
+class ArticlePick:
+    """What the source article says about a task, and today's verdict on it."""
+
+    recommended: str
+    alternative: str
+    concern: str
+    verdict: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One row of the task-fit matrix."""
+
+    name: str
+    title: str
+    metric: str
+    better: Literal["lower", "higher"]
+    cells: tuple[Cell, ...]
+    article: ArticlePick | None = None
+    rules: tuple[Rule, ...] = ()
+    aliases: tuple[str, ...] = ()
+    defaults: Mapping[str, Value] = field(default_factory=dict)  # request facts assumed when the user is silent
+    status: Literal["built", "reference"] = "reference"  # built: `advisor run` can do it
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A peak or measured rate of a device, with its source."""
+
+    value: float
+    unit: str
+    source: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a target can do. Rates: `fp32`, `fp16`, `int8` (macs/s, one thread), `memory` (bytes/s), `node` (s per operator)."""
+
+    name: str
+    title: str
+    kind: Literal["cpu", "gpu"]
+    isa: tuple[str, ...]  # "x86-64", "avx2", "avx512-vnni", "aarch64", "neon", "dotprod", "sm87" ...
+    cores: int
+    ram_bytes: int
+    runtimes: tuple[str, ...]  # "onnxruntime-cpu", "onnxruntime-cuda", "tensorrt"
+    precisions: tuple[str, ...]  # "fp32", "int8", "fp16"
+    source: str
+    integer_format: Literal["u8s8", "u8u8", "u8s8-reduced", "s8s8"] = "u8s8"
+    align: int = 8  # channel multiple the runtime runs fast
+    opset: int = 17
+    ir_version: int = 8
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One node of an exported graph: enough to predict its time."""
+
+    op: str
+    macs: int
+    weight_bytes: int
+    in_bytes: int
+    out_bytes: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one variant costs: the operators of its exported graph at one input shape, in one precision."""
+
+    architecture: str
+    variant: str
+    precision: Literal["fp32", "int8"]
+    shape: str
+    size_bytes: int
+    params: int
+    operators: tuple[Operator, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked. None means: not stated."""
+
+    task: str
+    device: str = "this-machine"
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+    ram_bytes: int | None = None
+    streaming: bool = False
+    examples: int | None = None
+    charset: str | None = None
+    pretrained: bool | None = None
+    explain: bool = False
+    licence: Literal["any", "permissive"] = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One thing a rule said about a candidate."""
+
+    rule: str
+    effect: Literal["forbid", "prefer", "avoid", "assert", "set", "stage", "warn", "error"]
+    weight: float
+    because: str
+    source: str
+    facts: tuple[str, ...] = ()  # the conditions as they matched, "request.streaming is true"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A predicted latency with a 90 % interval. `kind` labels it: an estimate from rates, or a calibrated prediction."""
+
+    low_ms: float
+    mid_ms: float
+    high_ms: float
+    precision: str
+    kind: Kind
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A compression stage the rules chose, with the settings they set and the rule that asked for it."""
+
+    name: str
+    settings: Mapping[str, Value]
+    because: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An architecture variant with everything that was said about it."""
+
+    architecture: str
+    variant: str
+    role: str
+    score: float
+    status: Literal["built", "reference"]
+    because: str
+    source: str
+    verdicts: tuple[Verdict, ...] = ()
+    prediction: Prediction | None = None
+    size_bytes: int | None = None
+    params: int | None = None
+    teacher: str = ""
+    stages: tuple[PlannedStage, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """What would change the answer: this fact, crossed at this value, makes that the pick."""
+
+    fact: str
+    now: Value | None
+    threshold: Value
+    direction: Literal["at least", "at most", "becomes"]
+    pick: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The answer. `kept` is ranked, best first; empty when nothing fits, with the nearest miss named."""
+
+    request: Request
+    device: Device
+    kept: tuple[Candidate, ...]
+    refused: tuple[Candidate, ...]
+    flips: tuple[Flip, ...] = ()
+    nearest_miss: str = ""
+    binding: str = ""
+    warnings: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    article: ArticlePick | None = None
+    sources: tuple[Source, ...] = field(default=())
