@@ -283,14 +283,19 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """What would change the answer: this fact, crossed at this value, makes that the pick."""
+    """What would change the answer: this fact, crossed at this value, makes that the pick ("" when then nothing fits).
+
+    `adds` and `drops` are the compression stages that come and go when the pick stays.
+    """
 
     fact: str
     now: Value | None
     threshold: Value
-    direction: Literal["at least", "at most", "becomes"]
+    direction: Literal["at least", "at most", "above", "below", "becomes"]
     pick: str
     rule: str
+    adds: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

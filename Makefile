@@ -1,0 +1,33 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes the virtual environment it needs.
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench costs clean
+
+$(READY): pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/advisor recommend --task ocr
+	$(BIN)/advisor run --task ocr --plan plans/demo.toml --out runs/demo
+	$(BIN)/advisor bundle verify runs/demo/bundle
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+costs: $(READY)
+	$(BIN)/python bench/make_costs.py
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

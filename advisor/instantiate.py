@@ -1,0 +1,90 @@
+"""From a card and the name of a variant to an `nn.Module`.
+
+A card names its builder ("advisor.architectures.crnn:build") and each variant its settings; the data adds how many classes there
+are. Importing this costs no torch: a recommendation may name a module that this machine could not build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rules.facts import Card, TaskRow
+from rules.problems import Problem, bad_environment, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CARD_CLASSES = 96  # what a text recogniser's card is counted with: 95 printable ASCII characters and the blank
+LIST = "advisor matrix lists all"
+
+
+class Known(Protocol):
+    """The part of `rules.knowledge` that is needed here."""
+
+    @property
+    def cards(self) -> Mapping[str, Card]: ...
+
+    @property
+    def tasks(self) -> Mapping[str, TaskRow]: ...
+
+
+def spec_settings(known: Known, architecture: str, variant: str, *, classes: int) -> tuple[str, dict[str, Any]]:
+    """The builder's name and its settings: all that a stored model needs to be built again.
+
+    Raises Problem (exit 2) for an unknown architecture or variant, and for one that is only a reference, naming the nearest that is built.
+    """
+    if architecture not in known.cards:
+        raise unknown("architecture", architecture, known.cards, remedy=LIST)
+    card = known.cards[architecture]
+    if card.status == "reference":
+        raise reference(known, card)
+    return card.builds, settings_for(card, variant, classes=classes)
+
+
+def settings_for(card: Card, variant: str, *, classes: int) -> dict[str, Any]:
+    """The keyword arguments of the card's builder for one variant. Raises Problem (exit 2) for an unknown variant."""
+    settings = {size.name: size.settings for size in card.variants}
+    if variant not in settings:
+        raise unknown(f"variant of {card.name}", variant, settings, remedy=f"advisor explain {card.name} lists them")
+    return {"classes": classes, **settings[variant]}
+
+
+def module(card: Card, variant: str, *, classes: int) -> nn.Module:
+    """A freshly initialised module. Seed torch before, if it is to be the same one.
+
+    Raises Problem: exit 2 for a reference card or an unknown variant, exit 5 without torch.
+    """
+    if card.status == "reference":
+        raise reference(None, card)
+    settings = settings_for(card, variant, classes=classes)
+    built: nn.Module = builder(card.builds)(**settings)
+    return built
+
+
+def builder(name: str) -> Callable[..., nn.Module]:
+    """The function behind "package.module:function". Raises Problem (exit 5) when it needs torch and there is none."""
+    place, _, function = name.partition(":")
+    try:
+        found: Callable[..., nn.Module] = getattr(import_module(place), function)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "torch":
+            raise
+        raise bad_environment(f"{name} needs torch, which is not installed", remedy="pip install 'edge-advisor[train]'") from None
+    return found
+
+
+def reference(known: Known | None, card: Card) -> Problem:
+    """The refusal of a card that is only a reference, with the best built architecture of a task it serves."""
+    nearest = _nearest(known, card.name) if known else ""
+    remedy = f"advisor builds {nearest}" if nearest else LIST
+    why = card.reason.rstrip(".") or "it is here for comparison"
+    return Problem(f"{card.name} is a reference and is not built: {why}", remedy=remedy)
+
+
+def _nearest(known: Known, architecture: str) -> str:
+    """The best fitting built architecture beside this one in a task's row; without such a task, none."""
+    cells = [cell for row in known.tasks.values() if architecture in {cell.architecture for cell in row.cells} for cell in row.cells]
+    built = [cell for cell in cells if cell.architecture in known.cards and known.cards[cell.architecture].status == "built"]
+    return min(built, key=lambda cell: (-cell.fit, cell.architecture)).architecture if built else ""

@@ -1,0 +1,428 @@
+"""The `advisor` command: one thin function a verb. Reads, calls, prints what the room that owns the value renders.
+
+stdout carries the result only; progress and notes go to stderr. Nothing here imports torch before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from rules.problems import Exit, Problem
+
+if TYPE_CHECKING:
+    from compress.context import Data, Task
+
+VERSION = "0.1.0"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="advisor")
+def advisor() -> None:
+    """Which architecture, how small, how fast: advice with sources, and a pipeline to a verified ONNX bundle."""
+
+
+# -- advice ----------------------------------------------------------------------------------------------------------
+
+
+@advisor.command()
+@click.option("--task", required=True, help="What the model is for, e.g. ocr. `advisor matrix` lists all.")
+@click.option("--device", default="this-machine", show_default=True, help="Where it runs. `advisor devices` lists all.")
+@click.option("--latency-ms", type=click.FloatRange(min=0, min_open=True), help="Latency budget, milliseconds a call, batch 1.")
+@click.option("--size-mb", type=click.FloatRange(min=0, min_open=True), help="Size budget of the shipped file, megabytes.")
+@click.option("--ram-mb", type=click.FloatRange(min=0, min_open=True), help="Memory budget, megabytes.")
+@click.option("--streaming", is_flag=True, help="Answers are needed before the input ends.")
+@click.option("--examples", type=click.IntRange(min=0), help="How many labelled examples there are.")
+@click.option("--charset", help="The characters to read (ocr).")
+@click.option("--explain", is_flag=True, help="Decisions must be explainable to people.")
+@click.option("--permissive", is_flag=True, help="Only permissive licences, code and weights.")
+@click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plan to this file.")
+def recommend(task: str, device: str, form: str, output: Path | None, **limits: Any) -> None:
+    """Recommend an architecture and a compression plan: why, why not the others, and what would change the answer."""
+    from advisor.answer import recommendation as render
+    from advisor.recommend import plan_toml
+    from advisor.recommend import recommend as judge
+    from rules.knowledge import load
+
+    answer = judge(_request(task, device, **limits), load())
+    click.echo(render(answer, form, plan=str(output) if output else ""))
+    if output is None:
+        return
+    if not answer.kept:
+        raise Problem(f"nothing fits, so no plan was written: {answer.binding}", remedy=f"nearest miss: {answer.nearest_miss}", code=Exit.FAILED)
+    from compress.files import write_text
+
+    write_text(output, plan_toml(answer))
+    click.echo(f"plan written to {output}", err=True)
+
+
+def _request(task: str, device: str, **limits: Any) -> Any:
+    from rules.facts import Request
+
+    return Request(
+        task=task,
+        device=device,
+        latency_ms=limits.get("latency_ms"),
+        size_bytes=_megabytes(limits.get("size_mb")),
+        ram_bytes=_megabytes(limits.get("ram_mb")),
+        streaming=bool(limits.get("streaming")),
+        examples=limits.get("examples"),
+        charset=limits.get("charset"),
+        explain=bool(limits.get("explain")),
+        licence="permissive" if limits.get("permissive") else "any",
+    )
+
+
+def _megabytes(value: float | None) -> int | None:
+    return None if value is None else int(value * 1_000_000)
+
+
+@advisor.command()
+@click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+def matrix(form: str) -> None:
+    """The task-fit matrix: every task, its candidates, the fit and the source."""
+    from advisor.answer import matrix as render
+    from rules.knowledge import load
+
+    click.echo(render(load(), form))
+
+
+@advisor.command()
+@click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+def devices(form: str) -> None:
+    """The known devices: what each can do, and where its numbers come from."""
+    from advisor.answer import devices as render
+    from rules.knowledge import load
+
+    click.echo(render(load(), form))
+
+
+@advisor.command()
+@click.argument("term")
+@click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+def explain(term: str, form: str) -> None:
+    """What is known about TERM: a task, an architecture, a device, a rule, a source or a stage."""
+    from advisor.answer import explain as render
+    from rules.knowledge import load
+
+    click.echo(render(load(), term, form))
+
+
+# -- the whole path --------------------------------------------------------------------------------------------------
+
+
+@advisor.command()
+@click.option("--task", required=True, help="A built-in task (ocr) or a Python object, package.module:TASK.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with the data; without it the task's built-in set.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file; without it the recommended plan.")
+@click.option("--device", default=None, help="The target device; the plan's when there is one.")
+@click.option("--teacher", type=click.Path(path_type=Path), help="Your own trained teacher: FOLDER/module.safetensors of an earlier run.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="The run's folder.  [default: runs/TASK]")
+@click.option("--threads", type=click.IntRange(1, 256), default=None, help="Training threads.  [default: the cores there are]")
+@click.option("--dry-run", is_flag=True, help="Print the plan with estimated minutes, memory and disk, and stop.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(task: str, data: Path | None, plan_file: Path | None, out: Path | None, quiet: bool, dry_run: bool, **options: Any) -> None:
+    """Train, distil, prune, export, quantize, repair, measure: from a task to a verified bundle. Continues where it stopped."""
+    from compress.progress import choose
+
+    progress = choose(quiet=quiet)
+    job = _job(task, data, plan_file, **options)
+    if dry_run:
+        from compress.forecast import forecast
+
+        click.echo(forecast(job))
+        return
+    folder = out or Path("runs") / _slug(task)
+    click.echo(_run(job, folder, progress))
+
+
+def _job(task: str, data: Path | None, plan_file: Path | None, *, device: str | None, teacher: Path | None, threads: int | None) -> Any:
+    """The job of `advisor run`: the plan (given or recommended), the task's data, the modules' specs, the target."""
+    from dataclasses import replace
+
+    from advisor.answer import as_json
+    from advisor.instantiate import spec_settings
+    from advisor.recommend import plan_toml
+    from advisor.recommend import recommend as judge
+    from compress.pipeline import Job
+    from compress.plan import parse, read
+    from compress.target import target_for
+    from compress.weights import ModelSpec, load
+    from rules.knowledge import load as knowledge
+
+    known = knowledge()
+    subject = _task(task)
+    plan = read(plan_file) if plan_file else None
+    request = _request(subject.name, device or (plan.device if plan else "this-machine"))
+    answer = judge(request, known) if subject.name in known.tasks else None
+    if plan is None:
+        if answer is None or not answer.kept:
+            raise Problem(f"nothing is recommended for task {subject.name!r}", remedy="give a --plan that names an architecture")
+        import tomllib
+
+        plan = parse(tomllib.loads(plan_toml(answer)), "the recommended plan")
+    plan = replace(plan, task=task, device=request.device)
+    opened = subject.open(data, seed=plan.seed, settings=dict(plan.settings))
+    classes = getattr(opened, "classes", len(opened.labels))
+
+    def spec(variant: str) -> Any:
+        builds, settings = spec_settings(known, plan.architecture, variant, classes=classes)
+        return ModelSpec(builds, settings)
+
+    return Job(
+        plan=plan,
+        task=subject,
+        data=opened,
+        student=spec(plan.variant),
+        teacher=spec(plan.teacher) if plan.teacher else None,
+        trained_teacher=load(teacher.parent, teacher.stem)[0] if teacher else None,
+        target=target_for(known.device(request.device)),
+        recommendation=as_json(answer) if answer else None,
+        threads=threads or os.cpu_count() or 1,
+    )
+
+
+def _run(job: Any, folder: Path, progress: Any) -> Path:
+    """Run a job in its folder and publish the bundle. Returns the bundle's path."""
+    from compress.bundle import write
+    from compress.files import owned
+    from compress.pipeline import Run
+    from compress.profile import Measured
+    from compress.record import finish, headline
+
+    with owned(folder):
+        work = Run(job, folder, latencies=Measured(), progress=progress)
+        try:
+            work.through()
+            record = finish(work)
+        except KeyboardInterrupt:
+            progress.say(f"stopped; the same command continues in {folder}")
+            raise
+        bundle = write(folder / "bundle", record=record, graph=folder / record["final"]["file"], data=job.data, task=job.task)
+        for line in headline(record):
+            progress.say(line)
+        return bundle
+
+
+@advisor.command()
+@click.argument("model")
+@click.option("--inputs", type=click.Path(path_type=Path), help="Folder of unlabelled inputs (.npy, .npz), for MODEL.onnx.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (.safetensors) of package.module:function.")
+@click.option("--task", help="The task that scores it: a built-in one or package.module:TASK.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with the task's data.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file; without it: all that applies.")
+@click.option("--device", default="this-machine", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/compress"), show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def compress(model: str, out: Path, quiet: bool, **options: Any) -> None:
+    """Compress MODEL: a file.onnx with unlabelled inputs, or package.module:function with its weights and a task."""
+    from compress.progress import choose
+
+    job = _file_job(model, **options) if model.endswith(".onnx") else _module_job(model, **options)
+    click.echo(_run(job, out, choose(quiet=quiet)))
+
+
+def _file_job(model: str, *, inputs: Path | None, plan_file: Path | None, device: str, task: str | None, data: Path | None, weights: Path | None) -> Any:
+    from compress.pipeline import Job
+    from compress.plan import default, read
+    from compress.runtime import check_graph
+    from compress.target import target_for
+    from compress.unlabelled import TASK, open_inputs
+    from rules.knowledge import load as knowledge
+
+    graph = Path(model)
+    check_graph(graph, trusted=False)
+    if task:
+        subject: Any = _task(task)
+        opened = subject.open(data, seed=0, settings={})
+    elif inputs is None:
+        raise Problem(f"{model} needs inputs to calibrate on", remedy="--inputs FOLDER with .npy or .npz files, or --task with --data")
+    else:
+        subject, opened = TASK, open_inputs(graph, inputs)
+    plan = read(plan_file) if plan_file else default(subject.name, graph_only=True)
+    return Job(plan=plan, task=subject, data=opened, graph=graph, target=target_for(knowledge().device(device)), threads=os.cpu_count() or 1)
+
+
+def _module_job(model: str, *, weights: Path | None, task: str | None, data: Path | None, plan_file: Path | None, device: str, inputs: Path | None) -> Any:
+    from compress.pipeline import Job
+    from compress.plan import default, read
+    from compress.target import target_for
+    from compress.weights import ModelSpec, read_state, refit
+    from rules.knowledge import load as knowledge
+
+    if task is None or weights is None:
+        raise Problem(f"{model} needs --weights and --task", remedy="the task brings the data, the losses and the metric")
+    subject = _task(task)
+    spec = ModelSpec(model, {})
+    module = refit(spec.build(), read_state(weights))
+    plan = read(plan_file) if plan_file else default(subject.name, graph_only=False)
+    opened = subject.open(data, seed=plan.seed, settings=dict(plan.settings))
+    return Job(plan=plan, task=subject, data=opened, student=spec, trained=module, target=target_for(knowledge().device(device)), threads=os.cpu_count() or 1)
+
+
+def _task(name: str) -> Task:
+    """A built-in task by name, or the user's own Python object by `package.module:TASK`."""
+    from importlib import import_module
+
+    from advisor.tasks import names
+
+    if ":" not in name:
+        if name not in names():
+            from rules.problems import unknown
+
+            raise unknown("task", name, names(), remedy="advisor matrix lists all; your own is --task package.module:TASK")
+        return import_module(f"advisor.tasks.{name}").TASK  # type: ignore[no-any-return]
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise Problem(f"cannot load task {name!r}: {error}", remedy="it is looked up as Python imports it, from this folder too") from error
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+
+
+# -- files that exist --------------------------------------------------------------------------------------------------
+
+
+@advisor.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--reference", type=click.Path(path_type=Path), help="A second .onnx, timed interleaved with the first.")
+@click.option("--shape", "shapes", multiple=True, metavar="INPUT=1x1x32x128", help="Shape of an input with dynamic axes.")
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the profile as JSON to this file.")
+def profile(model: Path, reference: Path | None, shapes: tuple[str, ...], threads: int, form: str, output: Path | None) -> None:
+    """Measure MODEL (an .onnx or a bundle) here: cold and warm load, latency, operators, peak memory."""
+    import json
+
+    from compress.files import write_json
+    from compress.probes import model_file, probes_for
+    from compress.profile import profile as measure
+    from compress.profile import render
+    from compress.runtime import check_graph
+
+    graph = model_file(model)
+    for file in filter(None, (graph, reference)):
+        check_graph(file, trusted=False)
+    found = measure(graph, probes_for(model, shapes), reference=reference, threads=threads)
+    if output:
+        write_json(output, found)
+    click.echo(json.dumps(found, indent=2) if form == "json" else render(found))
+
+
+@advisor.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--baseline", type=click.Path(path_type=Path), help="A bundle or model.onnx to compare with.")
+@click.option("--data", type=click.Path(path_type=Path), help="Re-score the metric on this folder.")
+@click.option("--measured", type=click.Path(path_type=Path), help="A profile made on the target (reader.py --profile).")
+@click.option("--config", type=click.Path(path_type=Path), help="A gate.toml; flags override it.")
+@click.option("--max-drop", "drops", multiple=True, metavar="METRIC=X", help="Largest loss of a metric, a fraction: cer=0.005.")
+@click.option("--max-latency-ratio", type=click.FloatRange(min=0, min_open=True), help="Largest latency against the baseline.")
+@click.option("--max-size-mb", type=click.FloatRange(min=0, min_open=True), help="Largest model.onnx.")
+@click.option("--format", "form", type=click.Choice(["table", "json", "junit", "md"]), default="table", show_default=True)
+@click.pass_context
+def gate(ctx: click.Context, bundle: Path, form: str, **options: Any) -> None:
+    """Judge BUNDLE against limits: exit 0 when all hold, 1 when one fails, 4 when too noisy or not judged."""
+    from compress.gate import from_options, render
+
+    result = from_options(bundle, open_task=_task, **options)
+    click.echo(render(result, form))
+    ctx.exit(result.exit_code)
+
+
+@advisor.group()
+def bundle() -> None:
+    """Look at a bundle somebody handed over."""
+
+
+@bundle.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_context
+def verify(ctx: click.Context, folder: Path) -> None:
+    """Check every byte, the schema, the golden vectors and the readings. Exit 1 with the findings, 0 when sound."""
+    from compress.bundle import verify as check
+
+    findings = check(folder)
+    for finding in findings:
+        click.echo(str(finding))
+    click.echo(f"{folder}: {len(findings)} finding{'s' if len(findings) != 1 else ''}" if findings else f"{folder}: sound")
+    ctx.exit(Exit.FAILED if findings else Exit.DONE)
+
+
+@advisor.command()
+def doctor() -> None:
+    """What is installed, what this machine can do, and what is missing for which verb."""
+    from advisor.doctor import report
+
+    click.echo(report())
+
+
+# -- how it ends -------------------------------------------------------------------------------------------------------
+
+
+def main() -> NoReturn:
+    """Run the command and leave with the documented exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = advisor.main(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except Problem as problem:
+        _leave(f"advisor: {problem}", problem.code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        _leave("advisor: interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _leave("advisor: out of memory (a smaller batch or a smaller model needs less)", Exit.ENVIRONMENT)
+    except OSError as error:
+        _disk_or_bug(error)
+    except Exception as error:
+        _bug(error)
+
+
+def _leave(line: str, code: int) -> NoReturn:
+    click.echo(line, err=True)
+    sys.exit(code)
+
+
+def _terminated(*_: object) -> NoReturn:
+    click.echo("advisor: terminated; the same command continues", err=True)
+    os._exit(143)
+
+
+def _disk_or_bug(error: OSError) -> NoReturn:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _leave(f"advisor: no space left on the device: {error.filename or ''} (free some space and run again: it continues)", Exit.ENVIRONMENT)
+    _bug(error)
+
+
+def _bug(error: BaseException) -> NoReturn:
+    """Our bug: the traceback on stderr, a saved report, its path, exit 70."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile("w", prefix="advisor-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"advisor {VERSION}\n{' '.join(sys.argv)}\n\n{text}")
+    click.echo(f"{text}advisor: this is our bug; the report is in {file.name}", err=True)
+    sys.exit(Exit.BUG)
+
+
+if __name__ == "__main__":
+    main()

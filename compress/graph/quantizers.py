@@ -1,0 +1,71 @@
+"""Rounding as the runtime rounds, with gradients: a learned step size for every quantizer of the graph.
+
+Forward is exactly what QuantizeLinear then DequantizeLinear do: divide by the scale, round half to even, saturate.
+Backward passes the gradient straight through inside the range and stops it outside; the scale gets the gradient of the
+rounding error, weighted so that its steps are as large as those of the weights.
+Source: Esser et al. 2020 (learned step size quantization), arXiv:1902.08153.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class FakeQuantize(torch.autograd.Function):
+    """x (any shape) → clamp(round(x / scale), low, high) · scale; `low` and `high` are relative to the zero point.
+
+    `scale` is 0-d, or 1-d along `axis`. `gain` weighs the gradient of the scale.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, axis: int, gain: float) -> Tensor:
+        steps = _along(scale, axis, x.dim())
+        rounded = (x / steps).round_()
+        clamped = rounded.clamp(low, high)
+        inside = rounded == clamped
+        result = clamped.mul_(steps)
+        if ctx.needs_input_grad[1]:
+            ctx.save_for_backward(inside, scale, x, result)
+        else:
+            ctx.save_for_backward(inside)
+        ctx.axis, ctx.gain = axis, gain
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        inside = ctx.saved_tensors[0]
+        passed = grad * inside
+        if not ctx.needs_input_grad[1]:
+            return passed, None, None, None, None, None
+        _, scale, x, result = ctx.saved_tensors
+        # d(result)/d(scale) is the rounding error in steps inside the range, and the bound itself outside
+        error = torch.addcmul(result, x, inside.to(x.dtype), value=-1.0)
+        if scale.dim():
+            slope = (grad * error).sum([axis for axis in range(x.dim()) if axis != ctx.axis % x.dim()]) / scale
+        else:
+            slope = torch.dot(grad.reshape(-1), error.reshape(-1)) / scale
+        return passed, slope * ctx.gain, None, None, None, None
+
+
+def fake_quantize(x: Tensor, scale: Tensor, low: int, high: int, *, axis: int = 0, per: int = 1) -> Tensor:
+    """`FakeQuantize` with the gradient weight of the paper: 1 / √(values a step size serves · levels). `per` is the batch size."""
+    served = max(1, x.numel() // max(1, scale.numel()) // per)
+    return FakeQuantize.apply(x, scale, low, high, axis, (served * max(high, 1)) ** -0.5)
+
+
+def round_bias(bias: Tensor, scale: Tensor) -> Tensor:
+    """A bias on its int32 grid. Its scale is not learned: it is the product of the activation's and the weight's."""
+    step = scale.detach()
+    return bias + (torch.round(bias / step) * step - bias).detach()
+
+
+def _along(scale: Tensor, axis: int, dims: int) -> Tensor:
+    if scale.dim() == 0:
+        return scale
+    shape = [1] * dims
+    shape[axis] = -1
+    return scale.reshape(shape)

@@ -1,0 +1,82 @@
+"""Does a stage pay? Pure judgements over measured points: kept, or rolled back with the reason.
+
+A stage that makes a model smaller or faster must do so by measurement; one that repairs accuracy must do so by score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from compress.points import Point, ratio
+from rules.examples import Metric
+
+Status = Literal["kept", "rolled back", "skipped", "control"]
+WORTH = 0.97  # a paired latency ratio must fall below this to count as faster; the noise of A/A runs is smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Payoff:
+    """The judgement of one stage and its reason, in one line."""
+
+    status: Status
+    reason: str
+
+
+def drop(metric: Metric, before: float, after: float) -> float:
+    """How much of the metric was lost: positive is worse, whichever direction the metric has."""
+    return after - before if metric.better == "lower" else before - after
+
+
+def show(metric: Metric, value: float) -> str:
+    """`1.93 %`."""
+    return f"{100 * value:.2f} %" if metric.unit == "%" else f"{value:.4g} {metric.unit}".strip()
+
+
+def trained(metric: Metric, after: Point) -> Payoff:
+    """Training has nothing to be compared with: it is kept, and its score says what it is worth."""
+    return Payoff("kept", f"{metric.name} {show(metric, after.metric)} on {after.samples} {after.split} examples")
+
+
+def smaller(metric: Metric, before: Point, after: Point, *, max_drop: float) -> Payoff:
+    """Distilled or pruned: must be faster by measurement and lose no more than allowed."""
+    lost, faster = drop(metric, before.metric, after.metric), ratio(after.latency_ms, before.latency_ms)
+    change = f"{metric.name} {show(metric, before.metric)} → {show(metric, after.metric)}, latency ×{faster:.2f}"
+    if lost > max_drop:
+        return Payoff("rolled back", f"{change}: it lost more than the {show(metric, max_drop)} allowed")
+    if faster >= WORTH:
+        return Payoff("rolled back", f"{change}: it is not faster here")
+    return Payoff("kept", change)
+
+
+def repaired(metric: Metric, best: Point, after: Point) -> Payoff:
+    """A stage on the quantized graph: kept when its file scores better than the best one so far."""
+    change = f"{metric.name} {show(metric, best.metric)} → {show(metric, after.metric)}"
+    if drop(metric, best.metric, after.metric) < 0:
+        return Payoff("kept", change)
+    return Payoff("rolled back", f"{change}: no better than the file it started from")
+
+
+def quantized(metric: Metric, float_point: Point, after: Point, *, max_drop: float, repairs: bool) -> Payoff:
+    """Post-training quantization: must be faster; a loss beyond the plan's is tolerated only when a later stage may repair it."""
+    faster = ratio(after.latency_ms, float_point.latency_ms)
+    lost = drop(metric, float_point.metric, after.metric)
+    change = f"{metric.name} {show(metric, float_point.metric)} → {show(metric, after.metric)}, latency ×{faster:.2f}"
+    if faster >= WORTH:
+        return Payoff("rolled back", f"{change}: int8 is not faster here, kept float")
+    if lost > max_drop and not repairs:
+        return Payoff("rolled back", f"{change}: it lost more than the {show(metric, max_drop)} allowed, kept float")
+    return Payoff("kept", change)
+
+
+def ships(metric: Metric, float_point: Point, best: Point | None, *, max_drop: float) -> Payoff:
+    """Whether the best quantized file ships instead of the float one."""
+    if best is None:
+        return Payoff("rolled back", "no quantized file paid: the float file ships")
+    faster = ratio(best.latency_ms, float_point.latency_ms)
+    lost = drop(metric, float_point.metric, best.metric)
+    if faster >= WORTH:
+        return Payoff("rolled back", f"quantized latency ×{faster:.2f} of float: not faster here, the float file ships")
+    if lost > max_drop:
+        return Payoff("rolled back", f"the best quantized file loses {show(metric, lost)}, more than the {show(metric, max_drop)} allowed: the float file ships")
+    return Payoff("kept", f"latency ×{faster:.2f} of float, {metric.name} {show(metric, float_point.metric)} → {show(metric, best.metric)}")

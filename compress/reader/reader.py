@@ -1,0 +1,574 @@
+#!/usr/bin/env python3
+"""Reads images with the model in this folder, and measures or checks it on this very machine.
+
+    python reader.py line.png                  what the image says
+    python reader.py line.png --beam --json    beam search; with confidence, as JSON
+    python reader.py --self-test               the golden vectors, replayed here
+    python reader.py --profile out.json        latency here, for `advisor gate --measured out.json`
+
+Needs Python 3.8 or newer, onnxruntime, numpy and Pillow, and nothing else. It checks SHA256SUMS before it opens anything.
+What it does to an image and to the model's output is declared in manifest.json ("preprocess", "postprocess"); the functions
+under PREPROCESS and POSTPROCESS below say in code what each declared step means, for whoever writes it again in another language.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+SCHEMA_VERSION = 1
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "PPM", "WEBP", "GIF")
+MOST_PIXELS = 50_000_000
+BEAM = 5
+
+
+class Refused(Exception):
+    """Something the user can mend, in one line."""
+
+
+# -- the bundle ------------------------------------------------------------------------------------------------------
+
+
+def check_sums(folder):
+    """Faults of the folder against its SHA256SUMS: changed, missing, unlisted or linked files. Empty when all is well."""
+    try:
+        lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"SHA256SUMS cannot be read: {error}"]
+    listed = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
+    if len(listed) != len(lines):
+        return ["SHA256SUMS has a line that is no checksum"]
+    found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir()}
+    found.pop("SHA256SUMS", None)
+    faults = [f"{name} is missing" for name in sorted(set(listed) - set(found))]
+    faults += [f"{name} is not in SHA256SUMS" for name in sorted(set(found) - set(listed)) if "__pycache__" not in name]
+    for name in sorted(set(listed) & set(found)):
+        if found[name].is_symlink() or not found[name].is_file():
+            faults.append(f"{name} is a link or no regular file")
+        elif hashlib.sha256(found[name].read_bytes()).hexdigest() != listed[name]:
+            faults.append(f"{name} was changed")
+    return faults
+
+
+def read_manifest(folder):
+    """The manifest, when this reader can serve it."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(f"manifest.json cannot be read: {error}") from None
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise Refused(f"manifest.json has schema_version {version!r}, this reader knows {SCHEMA_VERSION}")
+    return manifest
+
+
+def open_model(path, threads=1):
+    """An onnxruntime session on the processor, its workers asleep between operators."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise Refused(f"{path.name} cannot be opened by onnxruntime {onnxruntime.__version__}: {reason}") from None
+
+
+def run(session, feeds):
+    """Named arrays in, named arrays out."""
+    names = [port.name for port in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds)))  # noqa: B905 (Python 3.8)
+
+
+# -- image -> array --------------------------------------------------------------------------------------------------
+
+
+def load_image(raw):
+    """Decode the bytes of an image file; what is no image, or absurdly large, is refused."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(raw), formats=FORMATS)
+            image.load()
+    except Exception as error:
+        raise Refused(f"this is no image that can be read: {error or type(error).__name__}") from None
+    return image
+
+
+def apply(raw, steps):
+    """Bytes of an image file -> the model's input array, by the declared steps."""
+    value = raw
+    for step in steps:
+        settings = {key: item for key, item in step.items() if key != "op"}
+        if step.get("op") not in PREPROCESS:
+            raise Refused(f"manifest.json asks for the step {step.get('op')!r}, which this reader does not know")
+        try:
+            value = PREPROCESS[step["op"]](value, **settings)
+        except TypeError as error:
+            raise Refused(f"the step {step['op']!r} does not fit: {error}") from None
+    return value
+
+
+def decode(raw, mode="L", background=255):
+    """Image file -> picture in `mode` ("L" grey, "RGB"). Transparent parts show `background`."""
+    from PIL import Image
+
+    image = load_image(raw)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        below = Image.new("RGBA", image.size, (background, background, background, 255))
+        image = Image.alpha_composite(below, image)
+    return image.convert(mode)
+
+
+def resize(image, height, width=None, resample="bilinear", min_width=1, max_width=None):
+    """Picture -> picture of `height`; without `width` the ratio is kept, rounded to the nearest, within the given widths."""
+    if width is None:
+        width = max(min_width, round(image.width * height / image.height))
+        width = min(width, max_width) if max_width else width
+    kinds = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4}
+    return image if image.size == (width, height) else image.resize((width, height), kinds[resample])
+
+
+def to_array(image, layout="chw", dtype="float32"):
+    """Picture -> array (1, c, h, w) of its bytes, 0 to 255."""
+    array = np.asarray(image, dtype=dtype)
+    array = array[:, :, None] if array.ndim == 2 else array
+    return np.ascontiguousarray(array.transpose(2, 0, 1) if layout == "chw" else array)[None]
+
+
+def pad(array, multiple=1, value=0.0, minimum=1):
+    """Array -> array whose last axis is a multiple of `multiple` and at least `minimum`, filled with `value` on the right."""
+    wanted = max(minimum, array.shape[-1])
+    wanted = -(-wanted // multiple) * multiple
+    filled = np.full((*array.shape[:-1], wanted), value, dtype=array.dtype)
+    filled[..., : array.shape[-1]] = array
+    return filled
+
+
+def scale(array, mean=0.0, std=1.0, by=1.0):
+    """Array -> (array * by - mean) / std, in float32."""
+    return ((array.astype(np.float32) * np.float32(by) - np.float32(mean)) / np.float32(std)).astype(np.float32)
+
+
+PREPROCESS = {"decode": decode, "resize": resize, "array": to_array, "pad": pad, "scale": scale}
+
+
+# -- array -> reading ------------------------------------------------------------------------------------------------
+
+
+def log_softmax(logits):
+    """Over the last axis, in float64."""
+    logits = logits.astype(np.float64)
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def greedy(log_probs, blank):
+    """(t, classes) -> class ids: the best of each step, repeats merged, blanks dropped."""
+    best = log_probs.argmax(-1)
+    keep = (best != blank) & np.concatenate([[True], best[1:] != best[:-1]])
+    return best[keep].tolist()
+
+
+def beam_search(log_probs, blank, width=BEAM):
+    """(t, classes) -> class ids of the most probable labelling found by prefix beam search (Hannun et al. 2014, arXiv:1408.2873)."""
+    beams = {(): (0.0, -math.inf)}  # prefix -> log probability of ending in a blank, and of not
+    for step in log_probs:
+        grown = {}
+        likely = [int(index) for index in np.argsort(step)[::-1][: width + 1]]
+        for prefix, (with_blank, without) in beams.items():
+            total = np.logaddexp(with_blank, without)
+            for symbol in {blank, *likely, *prefix[-1:]}:
+                p = float(step[symbol])
+                if symbol == blank:
+                    _add(grown, prefix, total + p, -math.inf)
+                elif prefix and symbol == prefix[-1]:
+                    _add(grown, prefix, -math.inf, without + p)
+                    _add(grown, (*prefix, symbol), -math.inf, with_blank + p)
+                else:
+                    _add(grown, (*prefix, symbol), -math.inf, total + p)
+        beams = dict(sorted(grown.items(), key=lambda item: (-np.logaddexp(*item[1]), item[0]))[:width])
+    return list(next(iter(beams)))
+
+
+def _add(beams, prefix, with_blank, without):
+    old = beams.get(prefix, (-math.inf, -math.inf))
+    beams[prefix] = (float(np.logaddexp(old[0], with_blank)), float(np.logaddexp(old[1], without)))
+
+
+def ctc(output, labels, blank=0, beam=0):
+    """(1, t, classes) -> (reading, confidence). Class ids skip the blank: the id after it is the first label.
+
+    Confidence is the geometric mean of the best class's probability over the steps: comparable, not calibrated.
+    """
+    log_probs = log_softmax(output[0])
+    ids = beam_search(log_probs, blank, beam) if beam else greedy(log_probs, blank)
+    text = "".join(labels[index - 1 if index > blank else index] for index in ids)
+    return text, float(np.exp(log_probs.max(-1).mean())) if len(log_probs) else 0.0
+
+
+def argmax(output, labels):
+    """(1, classes) -> (label, probability)."""
+    log_probs = log_softmax(output[0])
+    index = int(log_probs.argmax())
+    return labels[index] if labels else str(index), float(np.exp(log_probs[index]))
+
+
+POSTPROCESS = {"ctc": ctc, "argmax": argmax}
+
+
+def reading(outputs, manifest, beam=0):
+    """What the outputs of one image say: (text, confidence)."""
+    steps = manifest.get("postprocess") or [{"op": "argmax"}]
+    step = dict(steps[-1])
+    op = step.pop("op", None)
+    if op not in POSTPROCESS:
+        raise Refused(f"manifest.json asks for the step {op!r}, which this reader does not know")
+    output = outputs[step.pop("output", next(iter(outputs)))]
+    if op == "ctc":
+        step["beam"] = beam
+    return POSTPROCESS[op](output, manifest.get("labels", []), **step)
+
+
+def read_image(session, manifest, raw, beam=0):
+    """An image file's bytes -> (text, confidence)."""
+    array = apply(raw, manifest["preprocess"])
+    return reading(run(session, {session.get_inputs()[0].name: array}), manifest, beam)
+
+
+# -- the golden vectors ----------------------------------------------------------------------------------------------
+
+DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
+
+
+def read_tensor(data):
+    """An ONNX TensorProto with raw data -> (name, array). Fields: 1 dims, 2 data_type, 8 name, 9 raw_data."""
+    dims, kind, name, raw, at = [], None, "", b"", 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        field, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+        elif wire == 2:
+            size, at = _varint(data, at)
+            value, at = data[at : at + size], at + size
+        else:
+            raise ValueError("a field of an unknown kind")
+        if field == 1:
+            dims += [value] if wire == 0 else _varints(value)
+        elif field == 2:
+            kind = value
+        elif field == 8:
+            name = value.decode("utf-8")
+        elif field == 9:
+            raw = value
+    return name, np.frombuffer(raw, dtype=DTYPES[kind]).reshape(dims)
+
+
+def _varint(data, at):
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number that does not end")
+
+
+def _varints(data):
+    found, at = [], 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        found.append(value)
+    return found
+
+
+def self_test(folder, session, manifest):
+    """Replay every golden set: raw image -> tensor -> output -> reading. Returns what is off, in words; empty when all holds."""
+    golden = json.loads((folder / "golden" / "tolerances.json").read_text(encoding="utf-8"))
+    faults = []
+    for entry in golden["sets"]:
+        faults += [f"golden/{entry['set']}: {fault}" for fault in _replay(folder / "golden", entry, golden, session, manifest)]
+    return faults
+
+
+def _replay(golden, entry, tolerances, session, manifest):
+    folder = golden / entry["set"]
+    feeds = dict(_tensors(folder, "input", [port.name for port in session.get_inputs()]))
+    wanted = dict(_tensors(folder, "output", [port.name for port in session.get_outputs()]))
+    got = run(session, feeds)
+    for name, expected in wanted.items():
+        yield from _apart(name, got[name], expected, tolerances["outputs"][name])
+    if entry.get("raw") and manifest["preprocess"]:
+        array = apply((golden / entry["raw"]).read_bytes(), manifest["preprocess"])
+        name = next(iter(feeds))
+        yield from _apart(f"{name} made from {entry['raw']}", array, feeds[name], tolerances["inputs"][name])
+    if entry.get("reading") is not None and manifest["postprocess"]:
+        text = reading(got, manifest)[0]
+        if text != entry["reading"]:
+            yield f"reads {text!r}, expected {entry['reading']!r}"
+
+
+def _tensors(folder, side, names):
+    for index, name in enumerate(names):
+        yield name, read_tensor((folder / f"{side}_{index}.pb").read_bytes())[1]
+
+
+def _apart(name, got, expected, allowed):
+    if got.shape != expected.shape:
+        yield f"{name} has shape {list(got.shape)}, expected {list(expected.shape)}"
+    elif got.size:
+        room = allowed["atol"] + allowed["rtol"] * np.abs(expected.astype(np.float64))
+        apart = np.abs(got.astype(np.float64) - expected.astype(np.float64))
+        if not np.all(apart <= room):  # a number that is none fails too
+            yield f"{name} differs by up to {np.nanmax(apart):.3g}, allowed {allowed['atol']:.3g}"
+
+
+# -- latency ---------------------------------------------------------------------------------------------------------
+
+ISA = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "amx_int8")
+ISA += ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve")
+WHAT = (
+    "One call of onnxruntime's session.run, batch 1, inputs and outputs in memory, after warm-up: no file reading, no decoding. "
+    "{0} rounds in random order beside a copy of the model. low_ms and ratios: the 10 % quantile of the rounds' fastest calls, by {1}; "
+    "intervals: bootstrap over rounds, 95 %. Too noisy: the copy appears more than {2:.0f} % apart."
+)
+NOISE = 0.05  # two copies of the model that appear further apart than this: too noisy to judge by
+
+
+def device():
+    """This machine as a profile names it. Equal fingerprints may be compared."""
+    import onnxruntime
+
+    name, flags = _processor()
+    found = {
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+        "cpu": name,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "isa": sorted(flags & set(ISA)),
+        "machine": platform.machine(),
+        "os": f"{platform.system()} {platform.release()}",
+        "providers": onnxruntime.get_available_providers(),
+    }
+    parts = [found[key] for key in ("cpu", "machine", "cores", "isa", "onnxruntime", "providers")]
+    found["fingerprint"] = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return found
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), set()
+    pairs = [[side.strip() for side in line.split(":", 1)] for line in lines if ":" in line]
+    table = dict(reversed([(key.lower(), value) for key, value in pairs]))
+    name = table.get("model name") or table.get("hardware") or table.get("model") or platform.machine()
+    return name, set((table.get("flags") or table.get("features") or "").split())
+
+
+def profile(folder, manifest, reference=None, threads=1, rounds=120):
+    """Latency of the model here, interleaved with a copy of itself and, if given, a reference file; see "what" for the method."""
+    model = folder / manifest["graphs"][0]["file"]
+    files = {"this": model, "copy": model}
+    if reference:
+        files["reference"] = reference
+    sessions = {name: open_model(path, threads) for name, path in files.items()}
+    probes = {}
+    for number, (name, shapes) in enumerate(manifest["probes"].items()):
+        generator = np.random.RandomState(number)
+        kinds = {port["name"]: port["dtype"] for port in manifest["graphs"][0]["inputs"]}
+        feeds = {key: generator.uniform(0, 1, shape).astype(kinds[key]) for key, shape in shapes.items()}
+        probes[name] = _probe(_times(sessions, feeds, threads, rounds, number), shapes, threads)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "profile",
+        "made_by": "reader.py",
+        "file": _file(model),
+        "reference": _file(reference) if reference else None,
+        "device": device(),
+        "threads": threads,
+        "provider": "CPUExecutionProvider",
+        "level": "all",
+        "headline": next(iter(probes)),
+        "probes": probes,
+        "too_noisy": any(probe["noise"]["too_noisy"] for probe in probes.values()),
+        "what": WHAT.format(rounds, "processor time of the calling thread" if threads == 1 else "wall time", 100 * NOISE),
+    }
+
+
+def _file(path):
+    data = path.read_bytes()
+    return {"name": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+
+
+def _times(sessions, feeds, threads, rounds, seed):
+    """{name: (rounds, 2) milliseconds}: wall and processor time of the fastest of three calls a round, order drawn anew each round."""
+    order = np.random.RandomState(seed)
+    clock = time.thread_time if threads == 1 else time.process_time
+    found = {name: [] for name in sessions}
+    for round_ in range(-3, rounds):
+        for index in order.permutation(len(sessions)):
+            name = list(sessions)[index]
+            calls = []
+            for _ in range(3):
+                wall, cpu = time.perf_counter(), clock()
+                sessions[name].run(None, feeds)
+                calls.append(((time.perf_counter() - wall) * 1e3, (clock() - cpu) * 1e3))
+            if round_ >= 0:
+                found[name].append(calls)
+    return {name: np.array(calls) for name, calls in found.items()}
+
+
+def _probe(times, shapes, threads):
+    judged = {name: np.maximum(calls[..., 1 if threads == 1 else 0].min(1), 1e-6) for name, calls in times.items()}
+    noise = _ratio(judged["this"], judged["copy"])
+    spread = max(abs(noise["low"] - 1), abs(noise["high"] - 1))
+    paired = "reference" in judged
+    return {
+        "shapes": shapes,
+        **_figures(times["this"], judged["this"], threads),
+        "reference": _figures(times["reference"], judged["reference"], threads) if paired else None,
+        "ratio": _ratio(judged["this"], judged["reference"]) if paired else None,
+        "noise": {"ratio": noise, "spread": spread, "bound": NOISE, "too_noisy": bool(not spread <= NOISE)},
+    }
+
+
+def _figures(calls, judged, threads):
+    wall, cpu = _summary(calls[..., 0]), _summary(calls[..., 1])
+    return {
+        "wall_ms": wall,
+        "cpu_ms": cpu if threads == 1 else None,
+        "low_ms": float(np.quantile(judged, 0.1)),
+        "calls": int(calls[..., 0].size),
+    }
+
+
+def _summary(times):
+    quantiles = {f"p{q}": float(np.quantile(times, q / 100)) for q in (10, 50, 90, 99)}
+    return {"min": float(times.min()), **quantiles}
+
+
+def _ratio(after, before):
+    """10 % quantile of one over that of the other, with a bootstrap interval over rounds drawn together."""
+    rows = np.random.RandomState(0).randint(0, after.size, (1000, after.size))
+    drawn = np.quantile(after[rows], 0.1, axis=1) / np.quantile(before[rows], 0.1, axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "value": float(np.quantile(after, 0.1) / np.quantile(before, 0.1)),
+        "low": float(low),
+        "high": float(high),
+        "rounds": int(after.size),
+    }
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Exit codes: 0 done, 1 self-test failed, 2 usage, 3 bundle or image refused."
+    )
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files to read")
+    parser.add_argument(
+        "--beam",
+        nargs="?",
+        const=BEAM,
+        default=0,
+        type=int,
+        metavar="WIDTH",
+        help="beam search instead of the best class a step (width 5)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object an image, with confidence")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (1)")
+    parser.add_argument("--self-test", action="store_true", help="replay the golden vectors on this machine")
+    parser.add_argument("--profile", type=Path, metavar="OUT.json", help="measure latency here and write it")
+    parser.add_argument("--reference", type=Path, metavar="MODEL.onnx", help="with --profile: time this file beside it")
+    chosen = parser.parse_args(arguments)
+    if not (chosen.images or chosen.self_test or chosen.profile):
+        parser.error("give an image, --self-test or --profile OUT.json")
+    if chosen.threads < 1 or chosen.beam < 0:
+        parser.error("--threads is at least 1, --beam at least 0")
+    try:
+        return _act(chosen)
+    except Refused as refusal:
+        print(f"reader.py: {refusal}", file=sys.stderr)
+        return 3
+
+
+def _act(chosen):
+    faults = check_sums(HERE)
+    if faults:
+        raise Refused(f"this bundle is not as it was made: {'; '.join(faults[:3])}")
+    manifest = read_manifest(HERE)
+    if chosen.profile:
+        _write(chosen.profile, profile(HERE, manifest, chosen.reference, chosen.threads))
+    if not (chosen.images or chosen.self_test):
+        return 0
+    session = open_model(HERE / manifest["graphs"][0]["file"], chosen.threads)
+    faults = self_test(HERE, session, manifest) if chosen.self_test else []
+    for fault in faults:
+        print(fault)
+    if chosen.self_test and not faults:
+        print("every golden vector is reproduced here")
+    for path in chosen.images:
+        _print(path, *_read(path, session, manifest, chosen.beam), chosen)
+    return 1 if faults else 0
+
+
+def _read(path, session, manifest, beam):
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return read_image(session, manifest, raw, beam)
+    except Refused as refusal:
+        raise Refused(f"{path}: {refusal}") from None
+
+
+def _print(path, text, confidence, chosen):
+    if chosen.json:
+        print(
+            json.dumps(
+                {"schema_version": SCHEMA_VERSION, "file": str(path), "reading": text, "confidence": round(confidence, 4)},
+                ensure_ascii=False,
+            )
+        )
+    else:
+        print(text if len(chosen.images) == 1 else f"{path}\t{text}")
+
+
+def _write(path, value):
+    try:
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise Refused(f"{path} cannot be written: {error.strerror}") from None
+    print(f"profile written to {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""A reading beside the truth: what is equal, what is wrong, what is missing, as spans a page can mark."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"BM": "image/bmp"}
+
+
+def spans(truth: str, reading: str) -> list[tuple[str, str]]:
+    """`(kind, text)` pieces of `reading`: "same", "wrong" where it differs, "missing" (no text of its own) where truth has more."""
+    pieces = []
+    for kind, start, end, low, high in SequenceMatcher(None, truth, reading, autojunk=False).get_opcodes():
+        if kind == "equal":
+            pieces.append(("same", reading[low:high]))
+            continue
+        if high > low:
+            pieces.append(("wrong", reading[low:high]))
+        if end - start > high - low:
+            pieces.append(("missing", truth[start:end][high - low :]))
+    return pieces
+
+
+def image(encoded: str) -> str | None:
+    """A data address for a base64 picture whose kind its first bytes tell; None for anything else."""
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        return None
+    kind = next((kind for start, kind in KINDS.items() if raw.startswith(start)), None)
+    return f"data:{kind};base64,{base64.b64encode(raw).decode('ascii')}" if kind else None
+
+
+def lines(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The sample lines, worst disagreements between float and shipped first."""
+    rows = [_line(sample) for sample in samples]
+    return sorted(rows, key=lambda row: (-row["apart"], row["right"]))
+
+
+def _line(sample: Mapping[str, Any]) -> dict[str, Any]:
+    truth, before, after = (str(sample.get(key, "")) for key in ("truth", "float", "int8"))
+    return {
+        "name": str(sample.get("name", "")),
+        "image": image(str(sample.get("png_base64", ""))),
+        "truth": truth,
+        "float": spans(truth, before),
+        "int8": spans(truth, after),
+        "right": after == truth,
+        "apart": 0 if before == after else 1 + _edits(before, after),
+        "verdict": _verdict(truth, before, after),
+    }
+
+
+def _edits(one: str, other: str) -> int:
+    blocks = SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    return sum(max(end - start, high - low) for kind, start, end, low, high in blocks if kind != "equal")
+
+
+def _verdict(truth: str, before: str, after: str) -> str:
+    if before == after:
+        return "both right" if after == truth else "same error"
+    if after == truth:
+        return "shipped is right, float is wrong"
+    return "lost by compression" if before == truth else "different errors"
