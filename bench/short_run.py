@@ -11,8 +11,8 @@ from pathlib import Path
 SIZES = {"train": 256, "val": 48, "test": 32}
 STAGES = {
     "train": {"epochs": 2},
-    "distil": {"epochs": 2, "max_drop": 1.0},
-    "prune": {"recovery_epochs": 1, "max_drop": 1.0},
+    "distil": {"epochs": 2},
+    "prune": {"recovery_epochs": 1},
     "export": {},
     "quantize": {"samples": 32},
     "equalize": {},

@@ -57,6 +57,9 @@ def write(
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise Problem(f"{folder} exists and is no bundle", remedy="choose another folder")
+    for step in (*data.preprocess, *data.postprocess):
+        if not isinstance(step.get("op"), str):
+            raise Problem(f'task {record["task"]!r} declares a step without an "op": {dict(step)}', remedy='{"op": "resize", "height": 32}')
     draft = folder.with_name(f".{folder.name}.making")
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -70,14 +73,22 @@ def write(
     return folder
 
 
-def _fill(draft: Path, record: Mapping[str, Any], *, graph: Path, data: Data, goldens: Sequence[Sample] | None, predict: Predict | None) -> None:
+def _fill(
+    draft: Path, record: Mapping[str, Any], *, graph: Path, data: Data, goldens: Sequence[Sample] | None, predict: Predict | None
+) -> None:
     from compress.report.nodes import with_nodes
     from compress.report.page import write as write_report
     from compress.runtime import predictor
 
     write_bytes(draft / MODEL, graph.read_bytes())
     write_text(draft / "labels.txt", labels_text(data.labels))
-    golden.write(draft / "golden", goldens if goldens is not None else golden.samples(data), graph=graph, data=data, predict=predict or predictor(graph))
+    golden.write(
+        draft / "golden",
+        goldens if goldens is not None else golden.samples(data),
+        graph=graph,
+        data=data,
+        predict=predict or predictor(graph),
+    )
     write_text(draft / "README.md", card.render(record, data))
     write_report(with_nodes(record, graph, data.probes()), draft / "report.html")
     write_bytes(draft / "reader.py", READER.read_bytes())
@@ -198,7 +209,11 @@ def _summed(files: Mapping[str, Path]) -> list[Finding]:
         digests = {name: sha256(regular[name]) for name in sorted(regular)}
     except OSError as error:
         return [*found, Finding(str(error.filename), f"cannot be read: {error.strerror}")]
-    found += [Finding(_printable(name), f"does not match its checksum in {SUMS}") for name, digest in digests.items() if listed.get(name, digest) != digest]
+    found += [
+        Finding(_printable(name), f"does not match its checksum in {SUMS}")
+        for name, digest in digests.items()
+        if listed.get(name, digest) != digest
+    ]
     wanted = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     return found or ([] if text == wanted else [Finding(SUMS, "is not written as it was made: order, spaces or line ends differ")])
 

@@ -15,8 +15,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from compress.context import Data
-from compress.manifest import licences, name_of
-from compress.report.figures import count, figure, points, printed, signed
+from compress.manifest import counts, licences, name_of
+from compress.report.figures import count, figure, points, printed, shown, signed
 from compress.report.svg import number, size
 
 PIPELINES = {"ocr": "image-to-text", "image-classification": "image-classification", "speech-recognition": "automatic-speech-recognition"}
@@ -25,7 +25,10 @@ HERE = Path(__file__).parent
 
 def render(record: Mapping[str, Any], data: Data) -> str:
     """README.md of the bundle."""
-    environment = Environment(loader=PackageLoader("compress", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    record = shown(record)
+    environment = Environment(
+        loader=PackageLoader("compress", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
     environment.filters.update(cell=cell, json=_json, count=count, size=size, number=number)
     return environment.get_template("card.md.j2").render(
         record=record,
@@ -39,7 +42,7 @@ def render(record: Mapping[str, Any], data: Data) -> str:
         labels=len(data.labels),
         charset=_charset(data),
         licences=licences(record),
-        counts=record["data"].get("counts") or {},
+        counts=counts(record["data"]),
         steps={"preprocess": [_json(step) for step in data.preprocess], "postprocess": [_json(step) for step in data.postprocess]},
     )
 
@@ -56,7 +59,9 @@ def licence_note(record: Mapping[str, Any]) -> str:
 
 def cell(value: Any) -> str:
     """Text for a cell of a Markdown table: one line, nothing that Markdown or HTML would act on."""
-    return re.sub(r"([\\`*_{}\[\]<>|#!&])", r"\\\1", _line(str(value))).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+    return (
+        re.sub(r"([\\`*_{}\[\]<>|#!&])", r"\\\1", _line(str(value))).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+    )
 
 
 def _line(text: str) -> str:
@@ -100,7 +105,9 @@ def _latency(record: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, probe in (profile.get("probes") or {}).items():
         wall = probe["wall_ms"]
-        lines.append(f"{cell(name)}: median {number(wall['p50'])} ms, minimum {number(wall['min'])} ms, p99 {number(wall['p99'])} ms (wall time, batch 1)")
+        lines.append(
+            f"{cell(name)}: median {number(wall['p50'])} ms, minimum {number(wall['min'])} ms, p99 {number(wall['p99'])} ms (wall time, batch 1)"
+        )
     for name, entry in (record["final"].get("latency_ratio") or {}).items():
         lines.append(f"{1 / entry['ratio']:.1f}× as fast as {cell(name)}, measured interleaved")
     return lines

@@ -50,7 +50,7 @@ class Group:
         return len(self.cuts[0].index)
 
 
-class Recurrent(BasePruningFunc):
+class Recurrent(BasePruningFunc):  # type: ignore[misc]  # the library is untyped
     """Hidden units of an LSTM or GRU: `idxs` run over the directions' outputs, (directions · hidden)."""
 
     TARGET_MODULES = (nn.LSTM, nn.GRU)
@@ -137,7 +137,7 @@ def _stand_in(layer: nn.RNNBase) -> Callable[..., Any]:
         batch = x.shape[0] if layer.batch_first else x.shape[1]
         held = (layer.num_layers * _ways(layer), batch, layer.hidden_size)
         shapes = [(*x.shape[:2], _ways(layer) * layer.hidden_size), held, *([held] if isinstance(layer, nn.LSTM) else [])]
-        out, *states = _Node.apply(x, layer.weight_ih_l0, shapes)
+        out, *states = _Node.apply(x, layer.weight_ih_l0, shapes)  # type: ignore[no-untyped-call]
         return out, tuple(states) if isinstance(layer, nn.LSTM) else states[0]
 
     return forward
@@ -287,7 +287,7 @@ def readers(module: nn.Module, side: str, of: Field) -> list[Tensor]:
     pruner = _pruner(module)
     if side == "out" or pruner.prune_in_channels == pruner.prune_out_channels:
         return []  # made or passed on here, not read
-    weight = of(module.weight)
+    weight = of(module.get_parameter("weight"))
     return [weight if getattr(module, "transposed", False) else weight.transpose(0, 1)]
 
 
@@ -297,10 +297,10 @@ def makers(module: nn.Module, side: str, of: Field) -> list[Tensor]:
         if side == "in":
             return []
         inward = [of(getattr(module, f"weight_ih_{suffix}")) for _, suffix in _parts(module)]
-        return [weight.unflatten(0, (-1, module.hidden_size)).transpose(0, 1) for weight in inward]
+        return [weight.reshape(-1, module.hidden_size, weight.shape[1]).transpose(0, 1) for weight in inward]
     if readers(module, side, of) or getattr(module, "weight", None) is None:
         return []
-    weight = of(module.weight)
+    weight = of(module.get_parameter("weight"))
     return [weight.transpose(0, 1) if getattr(module, "transposed", False) else weight]
 
 

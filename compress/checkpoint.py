@@ -26,7 +26,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     """Publish `tensors` and `facts` (JSON; NaN refused) as one file. Raises Problem (exit 5) when the disk is full."""
     from safetensors.torch import save
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(facts, sort_keys=True, allow_nan=False)
     return write_bytes(path, save(plain, {"facts": text, "seal": seal(plain, text)}))
 
@@ -61,4 +61,4 @@ def blocks(tensors: Mapping[str, Tensor]) -> Iterable[bytes | memoryview]:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
-        yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        yield tensor.reshape(-1).view(torch.uint8).numpy().data

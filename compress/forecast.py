@@ -72,5 +72,3 @@ def _memory(job: Job) -> float:
 def _disk(job: Job) -> float:
     """Every stage keeps its weights, its checkpoint and its file."""
     return len(job.plan.steps) * 20 * _parameters(job) + 5e6
-
-

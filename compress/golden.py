@@ -1,7 +1,8 @@
 """Golden vectors: real inputs with the outputs and readings they must give, so that a port can prove itself step by step.
 
 `golden/test_data_set_k/{input_i,output_i}.pb` is the layout of the ONNX backend tests; `golden/raw/` holds the files the inputs were
-made from; `golden/tolerances.json` says how far a runtime may be off and what each set must read. Integer kernels round differently
+made from; `golden/tolerances.json` says how far a runtime may be off, what each set must read, and which checks
+the bundle's reader can make (a user's own steps it may not know). Integer kernels round differently
 from processor to processor (microsoft/onnxruntime#19449 calls small differences expected), so an integer file's outputs get a wider
 room and its readings are the check that counts.
 
@@ -15,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,16 @@ from rules.examples import Feeds, Sample
 SETS = 4
 INTEGER = 0.05  # room of an integer file, as a share of its largest output; a float file's is verify.RELATIVE times ten
 GREY_LEVELS = 255  # an input may differ by one of these, for other versions of an image library resize by a rounding apart
-KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"BM": "bmp", b"P5": "pgm", b"P6": "ppm", b"II*\x00": "tif", b"MM\x00*": "tif", b"RIFF": "webp"}
+KINDS = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpg",
+    b"BM": "bmp",
+    b"P5": "pgm",
+    b"P6": "ppm",
+    b"II*\x00": "tif",
+    b"MM\x00*": "tif",
+    b"RIFF": "webp",
+}
 MEMORY_BYTES = 4 * 2**30
 SECONDS = 120
 
@@ -50,10 +60,25 @@ def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, pr
         outputs.append(got)
         where = f"test_data_set_{index}"
         _write_set(folder / where, _ordered(sample.inputs, data.signature.inputs), _ordered(got, data.signature.outputs))
-        entries.append({"set": where, "name": sample.name, "truth": sample.truth, **_raw(folder, index, sample), **_reading(data, got)})
+        entry = {"set": where, "name": sample.name, "truth": sample.truth, **_raw(folder, index, sample), **_reading(data, got)}
+        entries.append({**entry, "checks": [check for check in _replayable(data) if check == "output" or check in entry]})
     room = {name: _room(values, step, integer=integer) for name, values in _by_name(outputs).items()}
     close = {name: {"atol": _grey(values), "rtol": 0.0} for name, values in _by_name(inputs).items()}
-    write_json(folder / "tolerances.json", {"schema_version": 1, "kind": "integer" if integer else "float", "inputs": close, "outputs": room, "sets": entries})
+    write_json(
+        folder / "tolerances.json",
+        {"schema_version": 1, "kind": "integer" if integer else "float", "inputs": close, "outputs": room, "sets": entries},
+    )
+
+
+def _replayable(data: Data) -> Iterator[str]:
+    """What the reader can replay: outputs always; raw files and readings where it knows the declared steps."""
+    from compress.reader.reader import POSTPROCESS, PREPROCESS
+
+    yield "output"
+    if data.preprocess and all(step.get("op") in PREPROCESS for step in data.preprocess):
+        yield "raw"
+    if len(data.postprocess) == 1 and data.postprocess[0].get("op") in POSTPROCESS:
+        yield "reading"
 
 
 def _ordered(feeds: Feeds, ports: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -93,7 +93,10 @@ def _check_location(tensor: onnx.TensorProto, path: Path) -> None:
         raise bad_input(f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, outside the model's folder or through a link")
     if not data.is_file():
         raise bad_input(f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, which is missing")
-    offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
+    try:
+        offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
+    except ValueError:
+        offset, length = -1, -1
     if offset < 0 or length < 0 or offset + length > data.stat().st_size:
         raise bad_input(f"{path}: tensor {tensor.name!r} reaches past the end of {location!r}")
 

@@ -19,9 +19,25 @@ SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "bundle_schema" / "manifest.schema.json"
 
 # onnxruntime release -> newest opset and IR version it reads. Source: onnxruntime.ai/docs/reference/compatibility.html (ends at 1.20).
-RUNTIMES = (("1.8", 14, 7), ("1.9", 15, 8), ("1.11", 16, 8), ("1.12", 17, 8), ("1.14", 18, 8), ("1.16", 19, 9), ("1.17", 20, 9), ("1.18", 21, 10))
+RUNTIMES = (
+    ("1.8", 14, 7),
+    ("1.9", 15, 8),
+    ("1.11", 16, 8),
+    ("1.12", 17, 8),
+    ("1.14", 18, 8),
+    ("1.16", 19, 9),
+    ("1.17", 20, 9),
+    ("1.18", 21, 10),
+)
 
-ROLES = {"model.onnx": "graph", "labels.txt": "labels", "README.md": "card", "report.html": "report", "reader.py": "reader", "LICENSE": "licence"}
+ROLES = {
+    "model.onnx": "graph",
+    "labels.txt": "labels",
+    "README.md": "card",
+    "report.html": "report",
+    "reader.py": "reader",
+    "LICENSE": "licence",
+}
 
 
 def build(record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -34,14 +50,25 @@ def build(record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence
         "task": record["task"],
         "created_by": {"name": "edge-advisor", "version": _version()},
         "min_runtime": min_runtime(graph, tested=str(record["environment"].get("onnxruntime"))),
-        "graphs": [{"role": "main", "file": "model.onnx", "inputs": [_port(port) for port in data.signature.inputs], "outputs": [_port(port) for port in data.signature.outputs]}],
+        "graphs": [
+            {
+                "role": "main",
+                "file": "model.onnx",
+                "inputs": [_port(port) for port in data.signature.inputs],
+                "outputs": [_port(port) for port in data.signature.outputs],
+            }
+        ],
         "files": list(files),
         "preprocess": [dict(step) for step in data.preprocess],
         "postprocess": [dict(step) for step in data.postprocess],
         "labels": list(data.labels),
         "probes": {name: {key: list(array.shape) for key, array in feeds.items()} for name, feeds in data.probes().items()},
         "metrics": _metrics(record),
-        "latency": {"measured_on_target": here, "note": f"measured on {target['name']}" if here else f"not measured on the target ({target['name']})", "profile": final["profile"]},
+        "latency": {
+            "measured_on_target": here,
+            "note": f"measured on {target['name']}" if here else f"not measured on the target ({target['name']})",
+            "profile": final["profile"],
+        },
         "target": target,
         "environment": record["environment"],
         "seeds": {"run": record["seed"]},
@@ -50,7 +77,7 @@ def build(record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence
         "sources": _sources(record),
         "licences": licences(record),
     }
-    return finite(value)
+    return dict(finite(value))
 
 
 def name_of(record: Mapping[str, Any]) -> str:
@@ -78,8 +105,22 @@ def licences(record: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {"what": "reader.py", "licence": "Apache-2.0", "note": "part of edge-advisor"},
         {"what": "training data", "licence": str(data.get("licence") or "not stated"), "note": str(data.get("source") or "")},
-        {"what": "weights", "licence": "not stated", "note": "trained in this run: whoever trained them decides, within what the data's licence allows"},
+        {
+            "what": "weights",
+            "licence": "not stated",
+            "note": "trained in this run: whoever trained them decides, within what the data's licence allows",
+        },
     ]
+
+
+def counts(data: Mapping[str, Any]) -> dict[str, int]:
+    """Examples a split, where the data's provenance says: `{"splits": {"test": 1200}}`, or a mapping with "lines" in place of the number."""
+    found = {}
+    for split, value in (data.get("splits") or {}).items():
+        number = value.get("lines", value.get("examples")) if isinstance(value, Mapping) else value
+        if isinstance(number, int):
+            found[str(split)] = number
+    return found
 
 
 def finite(value: Any) -> Any:
@@ -101,7 +142,9 @@ def _port(port: Port) -> dict[str, Any]:
 def _metrics(record: Mapping[str, Any]) -> dict[str, Any]:
     final = record["final"]
     kept = ("index", "name", "status", "reason", "before", "after")
-    tables = {key: [{name: entry[name] for name in kept if name in entry} for entry in record.get(key) or []] for key in ("stages", "controls")}
+    tables = {
+        key: [{name: entry[name] for name in kept if name in entry} for entry in record.get(key) or []] for key in ("stages", "controls")
+    }
     shipped = {"stage": final["stage"], "reason": final.get("reason", "")}
     scores = {key: final.get(key) for key in ("test", "float_test", "teacher_test")}
     return {"metric": record["metric"], "shipped": shipped, **scores, "latency_ratio": final.get("latency_ratio") or {}, **tables}

@@ -78,5 +78,8 @@ def ships(metric: Metric, float_point: Point, best: Point | None, *, max_drop: f
     if faster >= WORTH:
         return Payoff("rolled back", f"quantized latency ×{faster:.2f} of float: not faster here, the float file ships")
     if lost > max_drop:
-        return Payoff("rolled back", f"the best quantized file loses {show(metric, lost)}, more than the {show(metric, max_drop)} allowed: the float file ships")
+        return Payoff(
+            "rolled back",
+            f"the best quantized file loses {show(metric, lost)}, more than the {show(metric, max_drop)} allowed: the float file ships",
+        )
     return Payoff("kept", f"latency ×{faster:.2f} of float, {metric.name} {show(metric, float_point.metric)} → {show(metric, best.metric)}")

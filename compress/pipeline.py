@@ -195,8 +195,7 @@ class Run:
         metric = self.job.task.metric
         if step.name == "train" or before is None:
             return payoff.trained(metric, after)
-        allowed = getattr(step.settings, "max_drop", None)
-        return payoff.smaller(metric, before, after, max_drop=self.job.plan.max_drop if allowed is None else allowed)
+        return payoff.smaller(metric, before, after, max_drop=self.job.plan.max_drop if step.max_drop is None else step.max_drop)
 
     # -- the door ----------------------------------------------------------------------------------------------------
 
@@ -234,7 +233,9 @@ class Run:
         assert before is not None
         if self._not_needed(step):
             lost = payoff.drop(metric, state.float_point.metric, before.metric)
-            raise Skipped(f"the quantized file loses {payoff.show(metric, lost)}, within the {payoff.show(metric, step.settings.max_loss)} the plan allows")
+            raise Skipped(
+                f"the quantized file loses {payoff.show(metric, lost)}, within the {payoff.show(metric, step.settings.max_loss)} the plan allows"
+            )
         graph = step.settings.apply(start, context)
         after = self._point(key, graph, params=state.float_point.params)
         if step.name in ("quantize", "fp16"):
@@ -293,7 +294,9 @@ class Run:
             self.state.reference = graph
             self.state.yardstick = dict(point.latency_ms)
 
-    def _entry(self, verdict: Payoff, before: Point | None, after: Point | None, *, curves: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    def _entry(
+        self, verdict: Payoff, before: Point | None, after: Point | None, *, curves: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
         return {
             "status": verdict.status,
             "reason": verdict.reason,
@@ -310,7 +313,9 @@ class Run:
         listed = {name: value for name, value in entry.items() if name not in ("curves", "controls")}
         decisions = {name.removeprefix(f"{key}/"): value for name, value in self.journal.items() if name.startswith(f"{key}/")}
         decisions = {name: value for name, value in decisions.items() if name not in ("done", "point") and not name.startswith("control/")}
-        state.stages.append({"index": len(state.stages), "name": step.name, **listed, "settings": asdict(step.settings), "decisions": decisions})
+        state.stages.append(
+            {"index": len(state.stages), "name": step.name, **listed, "settings": asdict(step.settings), "decisions": decisions}
+        )
         state.curves.extend(entry.get("curves", []))
         state.controls.extend(entry.get("controls", []))
         if entry["after"] is None:

@@ -34,11 +34,12 @@ HEADER = {"schema_version", "task", "architecture", "variant", "teacher", "devic
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stage of a plan: its name, its settings object, and why it is there."""
+    """One stage of a plan: its name, its settings object, why it is there, and what it alone may cost of the metric."""
 
     name: str
     settings: Any
     because: str = ""
+    max_drop: float | None = None  # a fraction; None: the plan's
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,11 @@ def _step(item: Mapping[str, Any], where: str) -> Step:
     name = item.get("name")
     if not isinstance(name, str):
         raise Problem(f"{where}: a stage has no name", remedy=f"one of {', '.join(stage_names())}")
-    values = {key: value for key, value in item.items() if key not in ("name", "because")}
-    return Step(name, make_settings(name, values, where=f"{where} ({name})"), str(item.get("because", "")))
+    values = {key: value for key, value in item.items() if key not in ("name", "because", "max_drop")}
+    allowed = item.get("max_drop")
+    if allowed is not None and (isinstance(allowed, bool) or not isinstance(allowed, int | float) or allowed < 0):
+        raise Problem(f"{where} ({name}): max_drop is {allowed!r}, expected a fraction from 0")
+    return Step(name, make_settings(name, values, where=f"{where} ({name})"), str(item.get("because", "")), allowed)
 
 
 def make_settings(name: str, values: Mapping[str, Any], *, where: str) -> Any:
@@ -179,10 +183,12 @@ def as_table(plan: Plan) -> dict[str, Any]:
             table[key] = getattr(plan, key)
     if plan.settings:
         table["settings"] = dict(plan.settings)
-    table["stage"] = [
-        {"name": step.name, **({"because": step.because} if step.because else {}), **_plain(asdict(step.settings))} for step in plan.steps
-    ]
+    table["stage"] = [{**_head(step), **_plain(asdict(step.settings))} for step in plan.steps]
     return table
+
+
+def _head(step: Step) -> dict[str, Any]:
+    return _plain({"name": step.name, "because": step.because or None, "max_drop": step.max_drop})
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,4 +222,6 @@ def _literal(value: Any) -> str:
 def default(task: str, *, graph_only: bool) -> Plan:
     """The plan of `advisor compress` without a plan file: everything that applies, each step kept only if it pays."""
     names = ("quantize", "equalize", "adaround", "qat") if graph_only else ("prune", "export", "quantize", "equalize", "adaround", "qat")
-    return Plan(task=task, max_drop=0.01, steps=tuple(Step(name, make_settings(name, {}, where=f"the default plan ({name})")) for name in names))
+    return Plan(
+        task=task, max_drop=0.01, steps=tuple(Step(name, make_settings(name, {}, where=f"the default plan ({name})")) for name in names)
+    )

@@ -63,7 +63,16 @@ def ratio(after: Mapping[str, float], before: Mapping[str, float]) -> float:
 
 
 def measure(
-    graph: Path, *, run: Path, data: Data, latencies: Latencies, reference: Path, yardstick: Mapping[str, float] | None, threads: int, limit: int, params: int | None
+    graph: Path,
+    *,
+    run: Path,
+    data: Data,
+    latencies: Latencies,
+    reference: Path,
+    yardstick: Mapping[str, float] | None,
+    threads: int,
+    limit: int,
+    params: int | None,
 ) -> Point:
     """Score and time `graph` on the validation split, its latency scaled to `yardstick` (the reference's first measurement)."""
     found = score(graph, data, "val", threads=threads, limit=limit)

@@ -93,5 +93,3 @@ def _size(port: Port, axis: int | str) -> int:
 
 def _text(shape: Sequence[int | str]) -> str:
     return "x".join(map(str, shape))
-
-

@@ -33,7 +33,7 @@ from compress.timing import LOW, Timings, interleaved, low, noise, process_clock
 from rules.examples import Feeds
 from rules.problems import bad_input
 
-__all__ = ["Measured", "Recorded", "by_operators", "compare", "fingerprint", "operators", "profile", "trace"]
+__all__ = ["Measured", "Recorded", "by_operators", "compare", "fingerprint", "operators", "profile", "render", "trace"]
 
 SCHEMA_VERSION = 1
 NOISE_BOUND = 0.05  # two identical sessions that appear further apart than this: too noisy to judge by
@@ -59,14 +59,14 @@ def profile(
     """
     if not probes:
         raise bad_input(f"nothing to measure {path} on: the data has no probes")
-    progress = progress or Silent()
+    progress, alone = progress or Silent(), works_alone(threads, provider)
     files = {"this": path, "copy": path, **({"reference": reference} if reference else {})}
     open_all = {name: session(file, threads=threads, provider=provider) for name, file in files.items()}
     measured = {}
     for number, (name, feeds) in enumerate(probes.items()):
         progress.start(f"profile {path.name} on {name}", rounds)
-        times = _time(open_all, feeds, threads=threads, rounds=rounds, seed=seed + number, progress=progress)
-        measured[name] = _probe(times, feeds, threads=threads, bound=bound)
+        times = _time(open_all, feeds, alone=alone, rounds=rounds, seed=seed + number, progress=progress)
+        measured[name] = _probe(times, feeds, alone=alone, bound=bound)
         progress.finish(f"{measured[name]['wall_ms']['p50']:.2f} ms")
     del open_all
     headline = next(iter(probes))
@@ -85,16 +85,16 @@ def profile(
         "warm_load_ms": _loads(path, threads, provider),
         "cold": cold.starts(path, probes[headline], threads=threads, provider=provider),
         "operators": operators(path, probes[headline], threads=threads, provider=provider),
-        "what": _words(threads, rounds, reference is not None, bound),
+        "what": _words(threads, rounds, alone=alone, paired=reference is not None, bound=bound),
     }
 
 
-def _time(sessions: Mapping[str, Any], feeds: Feeds, *, threads: int, rounds: int, seed: int, progress: Progress) -> dict[str, Timings]:
+def _time(sessions: Mapping[str, Any], feeds: Feeds, *, alone: bool, rounds: int, seed: int, progress: Progress) -> dict[str, Timings]:
     return interleaved(
         {name: partial(opened.run, None, _wanted(opened, feeds)) for name, opened in sessions.items()},
         rounds=rounds,
         seed=seed,
-        clock=thread_clock if threads == 1 else process_clock,
+        clock=thread_clock if alone else process_clock,
         after_round=lambda done, total: progress.step(round(done * rounds / total)),
     )
 
@@ -106,26 +106,31 @@ def _wanted(opened: Any, feeds: Feeds) -> dict[str, np.ndarray]:
     return {port.name: np.ascontiguousarray(feeds[port.name]) for port in opened.get_inputs()}
 
 
-def _probe(times: Mapping[str, Timings], feeds: Feeds, *, threads: int, bound: float) -> dict[str, Any]:
-    judged = {name: timings.judged(threads=threads) for name, timings in times.items()}
+def _probe(times: Mapping[str, Timings], feeds: Feeds, *, alone: bool, bound: float) -> dict[str, Any]:
+    judged = {name: timings.judged(alone=alone) for name, timings in times.items()}
     reference = times.get("reference")
     return {
         "shapes": {name: list(array.shape) for name, array in feeds.items()},
-        **_figures(times["this"], threads),
-        "reference": _figures(reference, threads) if reference else None,
+        **_figures(times["this"], alone),
+        "reference": _figures(reference, alone) if reference else None,
         "ratio": ratio(judged["this"], judged["reference"]) if reference else None,
         "noise": noise(judged["this"], judged["copy"], bound=bound),
     }
 
 
-def _figures(timings: Timings, threads: int) -> dict[str, Any]:
+def _figures(timings: Timings, alone: bool) -> dict[str, Any]:
     """Processor time is the thread's own, and only told where one thread did the work."""
     return {
         "wall_ms": summary(timings.wall_ms),
-        "cpu_ms": summary(timings.cpu_ms) if threads == 1 else None,
-        "low_ms": low(timings.judged(threads=threads)),
+        "cpu_ms": summary(timings.cpu_ms) if alone else None,
+        "low_ms": low(timings.judged(alone=alone)),
         "calls": int(timings.wall_ms.size),
     }
+
+
+def works_alone(threads: int, provider: str) -> bool:
+    """Whether the calling thread does all the work, so that its processor time is the work."""
+    return threads == 1 and provider == "CPUExecutionProvider"
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -183,8 +188,8 @@ def trace(
     return kernels[2 * len(kernels) // (runs + 2) :]
 
 
-def _words(threads: int, rounds: int, paired: bool, bound: float) -> str:
-    clock = "processor time of the calling thread" if threads == 1 else "wall time"
+def _words(threads: int, rounds: int, *, alone: bool, paired: bool, bound: float) -> str:
+    clock = "processor time of the calling thread" if alone else "wall time"
     beside = (
         "interleaved in random order with the reference and with a copy of itself"
         if paired
@@ -197,6 +202,42 @@ def _words(threads: int, rounds: int, paired: bool, bound: float) -> str:
         f"Too noisy: the copy appears more than {100 * bound:.0f} % apart. cold: fresh processes, files in the disk cache; "
         "model_bytes: growth of resident memory by loading, running_bytes: after running too, peak_bytes: of the whole process."
     )
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """A profile as a plain table, for people."""
+    device, cold_start = found["device"], {key: entry["median"] for key, entry in found["cold"].items()}
+    lines = [
+        f"{found['file']['name']}  {found['file']['size_bytes'] / 1000:.0f} kB   on {device['cpu']}, {found['threads']} thread(s), {found['provider']}, "
+        f"onnxruntime {device['onnxruntime']}",
+        "",
+        f"{'milliseconds, wall':<24}{'min':>9}{'p50':>9}{'p90':>9}{'p99':>9}{'low':>9}   against {(found['reference'] or {'name': 'no reference'})['name']}",
+    ]
+    lines += [_row(name, probe) for name, probe in found["probes"].items()]
+    lines += [
+        "",
+        f"load: warm {found['warm_load_ms']['p50']:.1f} ms, cold {cold_start['load_ms']:.1f} ms (and {cold_start['import_ms']:.0f} ms to import onnxruntime)",
+    ]
+    if "running_bytes" in cold_start:
+        lines.append(
+            f"memory: {cold_start['running_bytes'] / 1e6:.1f} MB for the model, {cold_start['peak_bytes'] / 1e6:.0f} MB peak of the whole process"
+        )
+    shares = ", ".join(f"{row['op']} {100 * row['share']:.0f} %" for row in found["operators"][:6])
+    lines += [f"time goes to: {shares}", "", found["what"]]
+    return "\n".join(lines)
+
+
+def _row(name: str, probe: Mapping[str, Any]) -> str:
+    times = "".join(f"{probe['wall_ms'][key]:>9.3f}" for key in ("min", "p50", "p90", "p99")) + f"{probe['low_ms']:>9.3f}"
+    ratio = probe["ratio"]
+    against = f"   ×{ratio['value']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" if ratio else "   –"
+    noise = probe["noise"]
+    warning = (
+        f"   TOO NOISY: a copy appears {100 * noise['spread']:.0f} % apart"
+        if noise["too_noisy"]
+        else f"   A/A within {100 * noise['spread']:.1f} %"
+    )
+    return f"{name:<24}{times}{against}{warning}"
 
 
 def compare(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,11 +281,12 @@ class Measured:
     def paired(self, graphs: Mapping[str, Path], feeds: Feeds, *, threads: int) -> dict[str, float]:
         """Milliseconds per call of each graph: the thread's processor time where there is one thread, else wall time."""
         sessions = {name: session(path, threads=threads, provider=self.provider) for name, path in graphs.items()}
+        alone = works_alone(threads, self.provider)
         times = interleaved(
             {name: partial(opened.run, None, _wanted(opened, feeds)) for name, opened in sessions.items()},
             rounds=self.rounds,
             seconds=self.seconds,
             seed=self.seed,
-            clock=thread_clock if threads == 1 else process_clock,
+            clock=thread_clock if alone else process_clock,
         )
-        return {name: low(timings.judged(threads=threads)) for name, timings in times.items()}
+        return {name: low(timings.judged(alone=alone)) for name, timings in times.items()}

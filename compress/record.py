@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-
 from compress.context import Sample
 from compress.files import write_json
 from compress.fusion import left_float
@@ -57,7 +56,10 @@ def _header(run: Run) -> dict[str, Any]:
         "schema_version": 1,
         "task": job.task.name,
         "metric": asdict(job.task.metric),
-        "model": {**(asdict(job.student) if job.student else {"builds": str(job.graph)}), "params": run.state.point.params if run.state.point else None},
+        "model": {
+            **(asdict(job.student) if job.student else {"builds": str(job.graph)}),
+            "params": run.state.point.params if run.state.point else None,
+        },
         "teacher": asdict(job.teacher) if job.teacher else None,
         "plan": as_table(job.plan),
         "seed": job.plan.seed,
@@ -84,7 +86,9 @@ def _score_all(run: Run, graph: Path, float_graph: Path) -> dict[str, Any]:
     assert shipped is not None and against is not None
     result = {name: _figures(value) for name, value in found.items()}
     low, high = paired_interval(shipped, against, seed=run.job.plan.seed)
-    result["test"].update(against="teacher" if found["teacher_test"] else "float", difference=shipped.value - against.value, interval=[low, high])
+    result["test"].update(
+        against="teacher" if found["teacher_test"] else "float", difference=shipped.value - against.value, interval=[low, high]
+    )
     run.progress.finish(f"{shipped.metric.name} {100 * shipped.value:.2f} % on {len(shipped.errors)} examples")
     return result
 
@@ -153,5 +157,3 @@ def headline(record: Mapping[str, Any]) -> list[str]:
     for name, entry in final["latency_ratio"].items():
         lines.append(f"latency: {1 / entry['ratio']:.1f}× as fast as the {name} (paired, 1 thread)")
     return lines
-
-

@@ -40,7 +40,10 @@ def _apply(resize: Callable[[Any, State], None], layer: nn.Module, own: State, p
     for key, value in own.items():
         if value.ndim != layer.state_dict()[key].ndim or 0 in value.shape:
             raise _misfit(f"{path}.{key}", value, layer.state_dict()[key])
-    resize(layer, own)
+    try:
+        resize(layer, own)
+    except ValueError as error:
+        raise bad_input(f"{path or type(layer).__name__}: {error}", remedy="they belong to another model") from error
     for key, value in own.items():
         held = getattr(layer, key)
         if held.shape != value.shape:
@@ -157,7 +160,7 @@ def _check_names(module: nn.Module, state: State) -> None:
     if missing or strange:
         which = f"lack {missing[0]!r}" if missing else f"have {strange[0]!r}, which the model does not"
         more = len(missing) + len(strange) - 1
-        raise bad_input(f"these weights {which}" + (f" (and {more} more)" if more else ""), remedy="they were saved from another model")
+        raise bad_input(f"the weights {which}" + (f" (and {more} more)" if more else ""), remedy="they belong to another model")
 
 
 def _check_shapes(module: nn.Module, state: State) -> None:
@@ -169,5 +172,5 @@ def _check_shapes(module: nn.Module, state: State) -> None:
 def _misfit(key: str, value: Tensor, held: Tensor) -> Problem:
     return bad_input(
         f"{key!r} has shape {tuple(value.shape)}, its layer {tuple(held.shape)}, and it cannot be resized",
-        remedy="they were saved from another model",
+        remedy="these weights were saved from another model",
     )

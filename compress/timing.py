@@ -44,9 +44,9 @@ class Timings:
     wall_ms: np.ndarray
     cpu_ms: np.ndarray
 
-    def judged(self, *, threads: int) -> np.ndarray:
-        """The clock that comparisons use: processor time of a single thread, wall time of several."""
-        return self.cpu_ms if threads == 1 else self.wall_ms
+    def judged(self, *, alone: bool) -> np.ndarray:
+        """The clock that comparisons use: processor time where the calling thread works `alone`, else wall time."""
+        return self.cpu_ms if alone else self.wall_ms
 
 
 def interleaved(

@@ -13,25 +13,25 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from operator import length_hint
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compress import checkpoint
-from compress.context import Context, Data, Predict, tensors
+from compress.context import Context, Data, tensors
+from compress.fitting import Fit, follow, resume, write, write_result
+from compress.forward import Precision, autocast, forward, predictor, reproducible
 from compress.schedule import decay, rate, seed_for
 from compress.weights import digest
-from rules.examples import Batch, Feeds
+from rules.examples import Batch
 from rules.problems import bad_environment, bad_input
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+__all__ = ["LossOf", "Precision", "Recipe", "autocast", "fit", "forward", "predictor", "reproducible"]
+
 LossOf = Callable[["nn.Module", "Mapping[str, Tensor]", "Mapping[str, Tensor]"], "Tensor"]
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +70,6 @@ class Recipe:
             raise ValueError("keep = 'best' and patience need evaluations, and evaluations is 0")
 
 
-@dataclass(slots=True)
-class Fit:
-    """A training under way: everything a checkpoint holds."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: nn.Module | None = None
-    best: dict[str, Tensor] | None = None
-    facts: dict[str, Any] = field(
-        default_factory=lambda: {"step": 0, "epoch": 0, "position": 0, "score": None, "stale": 0, "sum": 0.0, "count": 0}
-    )
-    curves: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def candidate(self) -> nn.Module:
-        """The weights that would ship now: the average, where one is kept."""
-        return self.model if self.average is None else self.average
-
-
 def fit(
     model: nn.Module,
     context: Context,
@@ -108,10 +89,10 @@ def fit(
     chosen = Recipe(**recipe)
     path = context.folder / f"{name.replace('/', '-')}.checkpoint.safetensors"
     model.to(context.device)
-    identity = _identity(model, context, name, chosen)
+    identity = json.dumps([name, context.seed, asdict(chosen), digest(model)])  # what a checkpoint must have been made for
     with reproducible(context.threads):
         fitting = Fit(model, _optimizer(model, chosen), copy.deepcopy(model).eval() if chosen.ema else None)
-        if not _resume(fitting, path, identity, context):
+        if not resume(fitting, path, identity, context.progress):
             _run(
                 fitting,
                 context,
@@ -119,51 +100,12 @@ def fit(
                 name=name,
                 loss_of=loss_of,
                 due=_due(checkpoint_seconds, clock),
-                write=lambda: _write(fitting, path, identity),
+                write=lambda: write(fitting, path, identity),
             )
             _settle(fitting, chosen)
-            _write_result(fitting, path, identity)
+            write_result(fitting, path, identity)
     context.curves.extend(fitting.curves)
     return model.eval()
-
-
-@contextmanager
-def reproducible(threads: int) -> Iterator[None]:
-    """A fixed number of threads inside (sums depend on it); the random state is the caller's again afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def predictor(model: nn.Module, data: Data, *, device: str = "cpu") -> Predict:
-    """`model` as arrays in, arrays out: in eval mode, without gradients, outputs named as the data's signature names them."""
-    import torch
-
-    names = [port.name for port in data.signature.outputs]
-
-    def predict(feeds: Feeds) -> dict[str, Any]:
-        was = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                outputs = forward(model, tensors(feeds, device), data)
-        finally:
-            model.train(was)
-        held = outputs if isinstance(outputs, tuple | list) else (outputs,)
-        return {name: output.float().cpu().numpy() for name, output in zip(names, held, strict=False)}
-
-    return predict
-
-
-def forward(model: nn.Module, inputs: Mapping[str, Tensor], data: Data) -> Any:
-    """The model on one batch: its inputs in the order of the data's signature."""
-    return model(*(inputs[port.name] for port in data.signature.inputs))
 
 
 # -- the loop ------------------------------------------------------------------------------------------------------------
@@ -207,7 +149,7 @@ def _step(fitting: Fit, context: Context, recipe: Recipe, batch: Batch, *, name:
         value = loss.item()
         _check_finite(value, "loss", batch, name=name, step=step, lr=lr)
         fitting.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
     except (MemoryError, RuntimeError) as error:
         if _is_memory(error):
             raise bad_environment(
@@ -222,25 +164,6 @@ def _step(fitting: Fit, context: Context, recipe: Recipe, batch: Batch, *, name:
     if fitting.average is not None:
         follow(fitting.average, model, weight=decay(step + 1, recipe.ema))
     return value
-
-
-def autocast(precision: Precision, device: str) -> AbstractContextManager[Any]:
-    """bfloat16 arithmetic where `precision` asks for it; weights and moments stay float32."""
-    import torch
-
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def follow(average: nn.Module, model: nn.Module, *, weight: float) -> None:
-    """Move `average` towards `model`: old · weight + new · (1 - weight). Counters are copied."""
-    import torch
-
-    with torch.no_grad():
-        for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, 1 - weight)
-            else:
-                old.copy_(new)
 
 
 def _stream(data: Data, recipe: Recipe, *, seed: int, epoch: int, position: int) -> Iterator[tuple[int, int, Batch]]:
@@ -343,67 +266,3 @@ def _is_memory(error: Exception) -> bool:
     """Whether torch or Python ran out of memory; torch says so in words only."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-# -- checkpoints ---------------------------------------------------------------------------------------------------------
-
-
-def _identity(model: nn.Module, context: Context, name: str, recipe: Recipe) -> str:
-    """What a checkpoint must have been made for: this recipe, this seed, these initial weights."""
-    return json.dumps([name, context.seed, asdict(recipe), digest(model)], sort_keys=True)
-
-
-def _write(fitting: Fit, path: Path, identity: str) -> None:
-    parts = {"model": fitting.model.state_dict(), "moments": _moments(fitting)}
-    if fitting.average is not None:
-        parts["average"] = fitting.average.state_dict()
-    if fitting.best is not None:
-        parts["best"] = fitting.best
-    flat = {f"{part}/{key}": value for part, held in parts.items() for key, value in held.items()}
-    checkpoint.write(path, flat, {"identity": identity, "done": False, "facts": fitting.facts, "curves": fitting.curves})
-
-
-def _write_result(fitting: Fit, path: Path, identity: str) -> None:
-    flat = {f"model/{key}": value for key, value in fitting.model.state_dict().items()}
-    checkpoint.write(path, flat, {"identity": identity, "done": True, "facts": fitting.facts, "curves": fitting.curves})
-
-
-def _moments(fitting: Fit) -> dict[str, Tensor]:
-    names = {parameter: key for key, parameter in fitting.model.named_parameters()}
-    return {f"{names[p]}/{key}": value for p, state in fitting.optimizer.state.items() for key, value in state.items()}
-
-
-def _resume(fitting: Fit, path: Path, identity: str, context: Context) -> bool:
-    """Take the checkpoint up, if there is one of this training. Returns whether it was finished."""
-    if not path.exists():
-        return False
-    try:
-        flat, held = checkpoint.read(path)
-    except checkpoint.Damaged as error:
-        context.progress.say(f"{path.name} is damaged ({error}); this stage starts again")
-        return False
-    if held["identity"] != identity:
-        context.progress.say(f"{path.name} is of another training; this stage starts again")
-        return False
-    fitting.facts, fitting.curves = held["facts"], held["curves"]
-    fitting.model.load_state_dict(_part(flat, "model"))
-    if not held["done"]:
-        _restore(fitting, flat)
-        context.progress.say(f"continuing at step {held['facts']['step']}")
-    return bool(held["done"])
-
-
-def _restore(fitting: Fit, flat: Mapping[str, Tensor]) -> None:
-    for key, parameter in fitting.model.named_parameters():
-        state = _part(flat, f"moments/{key}")
-        if state:
-            fitting.optimizer.state[parameter] = {
-                what: value.to(parameter.device) if what != "step" else value for what, value in state.items()
-            }
-    if fitting.average is not None:
-        fitting.average.load_state_dict(_part(flat, "average"))
-    fitting.best = _part(flat, "best") or None
-
-
-def _part(flat: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{part}/"): value for key, value in flat.items() if key.startswith(f"{part}/")}

@@ -60,15 +60,32 @@ class Inputs:
         self._float = predictor(graph)
         held_out = max(2, len(examples) // 5)
         indices = range(len(examples))
-        self._split: dict[str, list[int]] = {"train": list(indices[:-held_out]), "val": list(indices[-held_out:]), "test": list(indices[-held_out:])}
+        self._split: dict[str, list[int]] = {
+            "train": list(indices[:-held_out]),
+            "val": list(indices[-held_out:]),
+            "test": list(indices[-held_out:]),
+        }
         digest = hashlib.sha256("\n".join(self._names).encode()).hexdigest()
-        self.provenance = {"source": "unlabelled inputs", "files": len(files), "sha256_of_names": digest, "split": "last fifth by name is held out"}
+        self.provenance = {
+            "source": "unlabelled inputs",
+            "files": len(files),
+            "sha256_of_names": digest,
+            "split": "last fifth by name is held out",
+        }
 
     def count(self, split: Split) -> int:
         return len(self._split[split])
 
     def batches(
-        self, split: Split, *, batch_size: int, seed: int = 0, epoch: int = 0, augment: bool = False, shuffle: bool = False, limit: int | None = None
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        epoch: int = 0,
+        augment: bool = False,
+        shuffle: bool = False,
+        limit: int | None = None,
     ) -> Iterable[Batch]:
         order = list(self._split[split])
         if shuffle:
@@ -111,7 +128,9 @@ def open_inputs(graph: Path, folder: Path) -> Inputs:
         raise bad_input(f"no folder {folder}", remedy="--inputs FOLDER with .npy or .npz files")
     files = sorted(file for file in folder.iterdir() if file.suffix in (".npy", ".npz"))
     if len(files) < FEWEST:
-        raise bad_input(f"{folder} has {len(files)} .npy or .npz files, at least {FEWEST} are needed", remedy="200 varied ones calibrate well")
+        raise bad_input(
+            f"{folder} has {len(files)} .npy or .npz files, at least {FEWEST} are needed", remedy="200 varied ones calibrate well"
+        )
     ports = {port.name: port for port in signature(graph).inputs}
     return Inputs(graph, files, [_read(file, ports) for file in files])
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 RELATIVE = 1e-4  # float files: largest difference over the largest output
 STEPS = 2.0  # integer files: largest difference in steps of the output's quantizer
-DECISIONS = 0.002  # integer files: share of decisions that may change
+DECISIONS = 0.002  # integer files: share of decisions that may change; one may in any case
 BATCH = 8
 LEVELS: tuple[Level, ...] = ("all", "basic", "none")
 
@@ -74,7 +74,7 @@ class Agreement:
             found.append(f"differs by {self.relative:.1e} of the largest output, allowed {relative:.0e}")
         if steps is not None and self.step and self.largest / self.step > steps:
             found.append(f"differs by {self.largest / self.step:.1f} output steps, allowed {steps:g}")
-        if decisions is not None and self.changed > decisions * self.decisions:
+        if decisions is not None and self.changed > max(1, decisions * self.decisions):
             found.append(f"{self.changed} of {self.decisions} decisions changed, allowed {100 * decisions:g} %")
         return found
 
@@ -117,7 +117,9 @@ def verify(
     """
     step, integer = output_step(graph)
     bounds: dict[str, float | None] = (
-        {"relative": tolerance, "steps": steps, "decisions": decisions} if integer else {"relative": tolerance or RELATIVE}
+        {"relative": tolerance, "steps": steps, "decisions": decisions}
+        if integer
+        else {"relative": RELATIVE if tolerance is None else tolerance}
     )
     readers = {level: predictor(graph, level=level) for level in LEVELS}
     pairs: dict[str, tuple[Level, Level | None]] = {f"{level} against none": (level, "none") for level in LEVELS[:2]}

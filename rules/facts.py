@@ -5,13 +5,16 @@ Units are suffixes (`latency_ms`, `ram_bytes`, `macs`). Every number that came f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Value = bool | int | float | str | tuple[str, ...]
 Facts = Mapping[str, Value | None]
 Kind = Literal["measured", "published", "estimate"]
+STAGES = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "fp16")  # in the order of a plan
+Effect = Literal["forbid", "prefer", "avoid", "assert", "set", "stage", "warn", "error"]
+Direction = Literal["at least", "at most", "above", "below", "becomes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +235,7 @@ class Verdict:
     """One thing a rule said about a candidate."""
 
     rule: str
-    effect: Literal["forbid", "prefer", "avoid", "assert", "set", "stage", "warn", "error"]
+    effect: Effect
     weight: float
     because: str
     source: str
@@ -249,6 +252,7 @@ class Prediction:
     precision: str
     kind: Kind
     basis: str
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +295,7 @@ class Flip:
     fact: str
     now: Value | None
     threshold: Value
-    direction: Literal["at least", "at most", "above", "below", "becomes"]
+    direction: Direction
     pick: str
     rule: str
     adds: tuple[str, ...] = ()
@@ -300,16 +304,20 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The answer. `kept` is ranked, best first; empty when nothing fits, with the nearest miss named."""
+    """The answer. `kept` is ranked, best first, what can be built before what is only a reference.
+
+    It is empty when nothing fits, with the nearest miss named. The pick is the first of `kept` that is built (`rules.ranking.pick`).
+    """
 
     request: Request
     device: Device
     kept: tuple[Candidate, ...]
     refused: tuple[Candidate, ...]
-    flips: tuple[Flip, ...] = ()
+    flips: Sequence[Flip] = ()  # worked out when first looked at
     nearest_miss: str = ""
     binding: str = ""
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     article: ArticlePick | None = None
     sources: tuple[Source, ...] = field(default=())
+    row: TaskRow | None = None  # the task's row of the matrix

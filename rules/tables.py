@@ -29,7 +29,10 @@ T = TypeVar("T")
 
 def shown(value: object) -> str:
     """A foreign value as one short, printable line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # integers of thousands of digits, dotted keys of thousands of parts
+        return "something endless"
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
@@ -106,10 +109,10 @@ class Table:
         return Problem(f"{self.where}: {key} is {shown(value)}, expected {expected}")
 
     def text(self, key: str, default: str = _REQUIRED, *, empty: bool = False) -> str:
-        """A text; empty only where `empty` says so or a default is given."""
+        """A text on one line; empty only where `empty` says so or a default is given."""
         value = self._take(key, default)
-        if not isinstance(value, str) or not (value.strip() or empty or default is not _REQUIRED):
-            raise self._refuse(key, value, "a text")
+        if not isinstance(value, str) or not value.isprintable() or not (value.strip() or empty or default is not _REQUIRED):
+            raise self._refuse(key, value, "a text on one line")
         return value
 
     def identifier(self, key: str) -> str:
@@ -168,7 +171,7 @@ class Table:
     def plain(self, key: str) -> Any:
         """Whatever plain data stands there: settings of a builder. Numbers are finite; dates are refused."""
         value = self._take(key, _REQUIRED)
-        if not _is_plain(value):
+        if not _is_plain(value, depth=8):
             raise self._refuse(key, value, "flags, numbers, texts, lists or tables of them")
         return value
 
@@ -190,18 +193,18 @@ class Table:
         """Whether the key is there, without taking it."""
         return key in self._values
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The keys not yet taken."""
         return list(self._values)
 
     def each(self, read: Callable[[Table, str], T]) -> dict[str, T]:
         """All remaining keys through one reader, for tables whose keys are free."""
-        return {key: read(self, key) for key in self.keys()}
+        return {key: read(self, key) for key in self.names()}
 
     def done(self) -> None:
         """Refuse the keys nobody asked for."""
         for key in self._values:
-            near = get_close_matches(str(key), self._asked, n=1, cutoff=0.4)
+            near = get_close_matches(str(key)[:SHOWN], self._asked, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(self._asked))}"
             raise Problem(f"{self.where}: unknown key {shown(key)}; {hint}")
 
@@ -218,11 +221,13 @@ def _kind(value: object) -> str:
     return names.get(type(value), "nothing usable")
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: object, *, depth: int) -> bool:
+    if depth == 0:
+        return False
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+        return all(isinstance(key, str) and _is_plain(item, depth=depth - 1) for key, item in value.items())
     if isinstance(value, list):
-        return all(_is_plain(item) for item in value)
+        return all(_is_plain(item, depth=depth - 1) for item in value)
     if isinstance(value, bool | str):
         return True
     return isinstance(value, int | float) and -LARGEST_NUMBER <= value <= LARGEST_NUMBER

@@ -11,6 +11,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class Line:
     truth: tuple[int, ...]
 
 
+@lru_cache(maxsize=4096)
 def line(split: str, index: int, *, noise: float, lengths: tuple[int, ...] = (3, 4, 5)) -> Line:
     """Line `index` of `split`. Same arguments, same bytes."""
     rng = np.random.default_rng([7, SPLITS[split], index])
@@ -48,7 +50,9 @@ def line(split: str, index: int, *, noise: float, lengths: tuple[int, ...] = (3,
         top, left = 7 * (symbol - 1) + int(rng.integers(1, 4)), SYMBOL * place + int(rng.integers(0, 4))
         image[0, top : top + 5, left : left + 10] = 1.0
     image += noise * rng.standard_normal(image.shape)
-    return Line(f"{split}-{index:04d}", np.clip(image, -1, 1).astype(np.float32), truth)
+    pixels = np.clip(image, -1, 1).astype(np.float32)
+    pixels.flags.writeable = False  # shared between all who ask
+    return Line(f"{split}-{index:04d}", pixels, truth)
 
 
 @dataclass(frozen=True)

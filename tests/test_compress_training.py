@@ -15,10 +15,11 @@ from torch import nn
 
 from compress import checkpoint
 from compress.context import Silent, Skipped
+from compress.fitting import follow
 from compress.schedule import decay, rate, seed_for
 from compress.stages.distil import Distil, towards
 from compress.stages.train import Train
-from compress.training import Recipe, _optimizer, fit, follow, forward, predictor
+from compress.training import Recipe, _optimizer, fit, forward, predictor
 from compress.weights import digest
 from rules.examples import Score
 from rules.problems import Exit, Problem
@@ -53,12 +54,22 @@ def task_loss(ctx: Any) -> Any:
     return lambda model, inputs, targets: TASK.loss(forward(model, inputs, ctx.data), targets)
 
 
-def train(folder: Any, *, every: int = 4, model: nn.Module | None = None, loss_of: Any = None, recipe: Any = None, **overrides: Any) -> tuple[str, Any]:
+def train(
+    folder: Any, *, every: int = 4, model: nn.Module | None = None, loss_of: Any = None, recipe: Any = None, **overrides: Any
+) -> tuple[str, Any]:
     """Fit a tiny module with a checkpoint each `every` steps; returns the digest of the result and the context."""
     ctx = context(folder, **{"data": SMALL, **overrides})
     ticks = itertools.count()
     model = tiny_module() if model is None else model
-    done = fit(model, ctx, name="train", loss_of=loss_of or task_loss(ctx), clock=lambda: float(next(ticks)), checkpoint_seconds=every, **{**QUICK, **(recipe or {})})
+    done = fit(
+        model,
+        ctx,
+        name="train",
+        loss_of=loss_of or task_loss(ctx),
+        clock=lambda: float(next(ticks)),
+        checkpoint_seconds=every,
+        **{**QUICK, **(recipe or {})},
+    )
     return digest(done), ctx
 
 
@@ -209,7 +220,12 @@ class Spoilt(Stripes):
         batch = super()._batch(lines, group, **how)
         if "train-0011" not in batch.ids:
             return batch
-        return replace(batch, inputs={"image": np.where(np.array([i == "train-0011" for i in batch.ids])[:, None, None, None], np.nan, batch.inputs["image"])})
+        return replace(
+            batch,
+            inputs={
+                "image": np.where(np.array([i == "train-0011" for i in batch.ids])[:, None, None, None], np.nan, batch.inputs["image"])
+            },
+        )
 
 
 def test_the_first_non_finite_loss_stops_and_names_the_batch(tmp_path):
@@ -239,7 +255,7 @@ def test_running_out_of_memory_is_the_users_to_mend(tmp_path):
 
 
 def test_a_bug_in_the_loss_stays_a_bug(tmp_path):
-    with pytest.raises(RuntimeError, match="must match|mat1|size"):
+    with pytest.raises(RuntimeError, match=r"must match"):
         train(tmp_path, loss_of=lambda m, inputs, _: (torch.ones(2) + torch.ones(3)).sum())
 
 
@@ -333,7 +349,9 @@ def test_seeds_depend_on_every_part_and_on_their_order(parts):
         assert seed_for(*parts) != seed_for(*parts[::-1])
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"lr": 0.0}, {"batch_size": 0}, {"warmup": 1.0}, {"ema": 1.0}, {"keep": "best", "evaluations": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"lr": 0.0}, {"batch_size": 0}, {"warmup": 1.0}, {"ema": 1.0}, {"keep": "best", "evaluations": 0}]
+)
 def test_a_recipe_out_of_range_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Train(**wrong)

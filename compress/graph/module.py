@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compress.context import Skipped
 from compress.graph.operators import OPERATORS, unsupported
 from compress.graph.quantizers import fake_quantize, round_bias
-from compress.graph.reading import Bias, Graph, Node, Weight, read
+from compress.graph.reading import Bias, Graph, Node, Weight, along, read
 
 MARGIN = 1e-3  # how far inside its cell, in steps, a weight starts that the float file puts outside
 
@@ -37,6 +37,7 @@ TRAINED = {
     "Add": (0, 1),
     "Mul": (0, 1),
 }
+MOVING = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split", "Expand", "Identity"}
 BOUNDS = {
     np.dtype(np.uint8): (0, 255),
     np.dtype(np.int8): (-128, 127),
@@ -47,6 +48,8 @@ BOUNDS = {
 
 class GraphModule(nn.Module):
     """`forward(feeds) → {output name: tensor}`, differentiable in `tensors` (floats) and `log_steps` (learned step sizes)."""
+
+    start: Tensor  # the step sizes of the file
 
     def __init__(self, graph: Graph, *, floats: Mapping[str, np.ndarray] | None = None, levels: int = 256, reduced: bool = False) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class GraphModule(nn.Module):
             self._bias(output, bias, (floats or {}).get(bias.source))
         self._floats()
         self.program = list(_program(graph))
+        self.idle = idle(graph)
 
     # -- what is learned ---------------------------------------------------------------------------------------------
 
@@ -82,7 +86,7 @@ class GraphModule(nn.Module):
 
     def _weight(self, output: str, weight: Weight, source: np.ndarray | None) -> None:
         stored, scale = self.graph.initializers[weight.name], self.graph.initializers[weight.scale]
-        steps, zero = _along(scale, weight.axis, stored.ndim), self._zero(weight.zero_point, weight.axis, stored.ndim)
+        steps, zero = along(scale, weight.axis, stored.ndim), self._zero(weight.zero_point, weight.axis, stored.ndim)
         value = (stored.astype(np.float32) - zero) * steps
         if source is not None and source.shape == stored.shape and weight.product:
             value = self._in_cell(source.astype(np.float32), stored, steps, zero, weight)
@@ -111,7 +115,7 @@ class GraphModule(nn.Module):
                 value = self.graph.initializers.get(name)
                 if value is not None and name not in self.places and value.dtype == np.float32 and value.ndim and value.size > 1:
                     self._learn(name, value)
-        integers = {item.name for item in [*self.graph.weights.values(), *self.graph.biases.values()]}
+        integers = {weight.name for weight in self.graph.weights.values()} | {bias.name for bias in self.graph.biases.values()}
         for name, value in self.graph.initializers.items():
             if name not in self.places and name not in self.steps and name not in integers:
                 self.fixed[name] = torch.from_numpy(np.array(value, order="C"))
@@ -132,12 +136,12 @@ class GraphModule(nn.Module):
         return low - zero, high - zero
 
     def _zero(self, name: str, axis: int | None, dims: int) -> np.ndarray:
-        return _along(self.graph.initializers[name].astype(np.float32), axis, dims) if name else np.zeros((), np.float32)
+        return along(self.graph.initializers[name].astype(np.float32), axis, dims) if name else np.zeros((), np.float32)
 
     def all_steps(self) -> dict[str, Tensor]:
         """Every learned step size by the name of its initializer, in that initializer's shape."""
         sizes = [part.stop - part.start for part in self.steps.values()]
-        parts = (self.start * self.log_steps.exp()).split(sizes) if sizes else ()
+        parts = torch.split(self.start * self.log_steps.exp(), sizes) if sizes else ()
         shapes = [self.graph.initializers[name].shape for name in self.steps]
         return {name: part.reshape(shape) for name, part, shape in zip(self.steps, parts, shapes, strict=True)}
 
@@ -162,7 +166,9 @@ class GraphModule(nn.Module):
 
     def _run(self, node: Node, values: dict[str, Tensor], steps: Mapping[str, Tensor], batch: int) -> None:
         output = node.outputs[0]
-        if node.op == "QuantizeLinear":
+        if node.op == "QuantizeLinear" and output in self.idle:
+            values[output] = values[node.inputs[0]]
+        elif node.op == "QuantizeLinear":
             low, high = self._activation_bounds(node)
             axis = int(node.attributes.get("axis", 1))
             values[output] = fake_quantize(values[node.inputs[0]], steps[node.inputs[1]], low, high, axis=axis, per=batch)
@@ -236,6 +242,19 @@ def _odd(graph: Graph) -> str:
     return f"{strange[0]} numbers" if strange else ""
 
 
+def idle(graph: Graph) -> frozenset[str]:
+    """Quantizers whose input is on their grid already: they repeat one that reached them through an operator that moves values only."""
+    makers = graph.makers()
+    found = set()
+    for node in graph.quantizers:
+        maker = makers.get(node.inputs[0])
+        while maker is not None and maker.op in MOVING:
+            maker = makers.get(maker.inputs[0])
+        if maker is not None and maker.op == "DequantizeLinear" and maker.inputs[0] in makers and maker.inputs[1:] == node.inputs[1:]:
+            found.add(node.outputs[0])
+    return frozenset(found)
+
+
 def _program(graph: Graph) -> Iterator[tuple[Node, frozenset[str]]]:
     """Every node with the tensors that nobody reads after it, so that memory is freed when no gradient is wanted."""
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
@@ -244,9 +263,3 @@ def _program(graph: Graph) -> Iterator[tuple[Node, frozenset[str]]]:
         if node.op == "Split":
             node = replace(node, attributes={**node.attributes, "outputs": len(node.outputs)})
         yield node, dead
-
-
-def _along(value: np.ndarray, axis: int | None, dims: int) -> np.ndarray:
-    if axis is None or value.ndim == 0:
-        return value.reshape(())
-    return value.reshape([-1 if index == axis % dims else 1 for index in range(dims)])

@@ -167,7 +167,8 @@ def max_pool(a: Attributes, inputs: Inputs) -> Tensor:
     if before != after or any(pad > k // 2 for pad, k in zip(before, kernel, strict=True)):
         x, before = _pad_ends(x, before, after, -math.inf), [0] * len(kernel)
     pool: Any = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(kernel)]
-    return pool(x, kernel, strides, before, dilations, bool(a.get("ceil_mode", 0)))
+    result: Tensor = pool(x, kernel, strides, before, dilations, bool(a.get("ceil_mode", 0)))
+    return result
 
 
 def average_pool(a: Attributes, inputs: Inputs) -> Tensor:
@@ -175,7 +176,8 @@ def average_pool(a: Attributes, inputs: Inputs) -> Tensor:
     before, _ = _halves(a.get("pads", [0] * 2 * len(kernel)))
     pool: Any = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel)]
     strides = a.get("strides", [1] * len(kernel))
-    return pool(inputs[0], kernel, strides, before, bool(a.get("ceil_mode", 0)), bool(a.get("count_include_pad", 0)))
+    result: Tensor = pool(inputs[0], kernel, strides, before, bool(a.get("ceil_mode", 0)), bool(a.get("count_include_pad", 0)))
+    return result
 
 
 def global_average_pool(a: Attributes, inputs: Inputs) -> Tensor:
@@ -274,14 +276,16 @@ def split(a: Attributes, inputs: Inputs) -> tuple[Tensor, ...]:
     axis = a.get("axis", 0)
     if sizes is None:
         count = a["num_outputs"] if "num_outputs" in a else a["outputs"]
-        return x.split(math.ceil(x.shape[axis] / count), axis)
-    return x.split(sizes.tolist(), axis)
+        return torch.split(x, math.ceil(x.shape[axis] / count), axis)
+    return torch.split(x, sizes.tolist(), axis)
 
 
 def expand(a: Attributes, inputs: Inputs) -> Tensor:
     x, shape = inputs
     assert x is not None and shape is not None
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(shape.tolist())))
+    return x.expand(
+        torch.broadcast_shapes(x.shape, tuple(shape.tolist()))  # type: ignore[no-untyped-call]
+    )
 
 
 def pad(a: Attributes, inputs: Inputs) -> Tensor:
@@ -338,7 +342,8 @@ def clip(a: Attributes, inputs: Inputs) -> Tensor:
 def hard_sigmoid(a: Attributes, inputs: Inputs) -> Tensor:
     x = inputs[0]
     assert x is not None
-    return (x * a.get("alpha", 0.2) + a.get("beta", 0.5)).clamp(0.0, 1.0)
+    slope, middle = float(a.get("alpha", 0.2)), float(a.get("beta", 0.5))
+    return (x * slope + middle).clamp(0.0, 1.0)
 
 
 def _one(compute: Callable[[Any], Tensor]) -> Operator:
@@ -354,7 +359,8 @@ def _fold(compute: Callable[[Any, Any], Tensor]) -> Operator:
         result: Any = inputs[0]
         for other in inputs[1:]:
             result = compute(result, other)
-        return result
+        total: Tensor = result
+        return total
 
     return run
 
@@ -418,7 +424,7 @@ OPERATORS: dict[str, Operator] = {
     "Greater": _two(torch.gt),
     "Less": _two(torch.lt),
     "And": _two(torch.logical_and),
-    "Where": lambda a, i: torch.where(*i),  # type: ignore[call-overload]
+    "Where": lambda a, i: torch.where(i[0], i[1], i[2]),  # type: ignore[arg-type]
     "Max": _fold(torch.maximum),
     "Min": _fold(torch.minimum),
     "Range": lambda a, i: torch.arange(*[x.item() for x in i if x is not None], dtype=i[0].dtype),  # type: ignore[union-attr]

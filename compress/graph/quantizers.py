@@ -38,12 +38,12 @@ class FakeQuantize(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         inside = ctx.saved_tensors[0]
-        passed = grad * inside
+        passed = torch.where(inside, grad, 0.0)
         if not ctx.needs_input_grad[1]:
             return passed, None, None, None, None, None
         _, scale, x, result = ctx.saved_tensors
         # d(result)/d(scale) is the rounding error in steps inside the range, and the bound itself outside
-        error = torch.addcmul(result, x, inside.to(x.dtype), value=-1.0)
+        error = torch.where(inside, result - x, result)
         if scale.dim():
             slope = (grad * error).sum([axis for axis in range(x.dim()) if axis != ctx.axis % x.dim()]) / scale
         else:
@@ -54,7 +54,8 @@ class FakeQuantize(torch.autograd.Function):
 def fake_quantize(x: Tensor, scale: Tensor, low: int, high: int, *, axis: int = 0, per: int = 1) -> Tensor:
     """`FakeQuantize` with the gradient weight of the paper: 1 / √(values a step size serves · levels). `per` is the batch size."""
     served = max(1, x.numel() // max(1, scale.numel()) // per)
-    return FakeQuantize.apply(x, scale, low, high, axis, (served * max(high, 1)) ** -0.5)
+    result: Tensor = FakeQuantize.apply(x, scale, low, high, axis, (served * max(high, 1)) ** -0.5)  # type: ignore[no-untyped-call]
+    return result
 
 
 def round_bias(bias: Tensor, scale: Tensor) -> Tensor:

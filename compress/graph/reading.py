@@ -183,3 +183,17 @@ def _bias(node: Node, slots: Mapping[tuple[str, int], Node], nodes: tuple[Node, 
     if np.allclose(initializers[scale].reshape(-1), tied.reshape(-1), rtol=1e-3, atol=0.0):
         return Bias(name, scale, activation, weight, factor)
     return Bias(name, scale)
+
+
+def bias_step(bias: Bias, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The step size of a bias: the product of its activation's and its weight's where it is tied to them, else its own."""
+    if not bias.weight:
+        return values[bias.scale]
+    return np.asarray(values[bias.activation] * values[bias.weight] * np.float32(bias.factor), dtype=np.float32)
+
+
+def along(value: np.ndarray, axis: int | None, dims: int) -> np.ndarray:
+    """Per-channel values in a shape that broadcasts over a tensor of `dims` axes."""
+    if axis is None or value.ndim == 0:
+        return value.reshape(())
+    return value.reshape([-1 if index == axis % dims else 1 for index in range(dims)])

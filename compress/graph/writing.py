@@ -1,4 +1,4 @@
-"""Writing trained numbers back into the file they came from: the nodes stay, only initializer contents change.
+"""Writing numbers back into the file they came from: the nodes stay, only initializer contents change.
 
 Weights are rounded onto their grid, biases onto the product of their two step sizes, shapes and types stay what they were
 (a scale that was 0-d stays 0-d: some kernels refuse anything else).
@@ -6,57 +6,36 @@ Weights are rounded onto their grid, biases onto the product of their two step s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import numpy_helper
 
 from compress.files import write_bytes
-from compress.graph.module import GraphModule
+from compress.graph.reading import Weight, along, bias_step
 
+if TYPE_CHECKING:
+    from compress.graph.module import GraphModule
+
+Numbers = Mapping[str, np.ndarray]  # new contents of initializers, by name
 INT32 = np.iinfo(np.int32)
 
 
 def write(module: GraphModule, source: Path, target: Path) -> Path:
     """The file `source`, which `module` was loaded from, with the module's numbers, at `target`."""
+    return patch(source, target, numbers(module))
+
+
+def patch(source: Path, target: Path, fresh: Numbers) -> Path:
+    """The file `source` with new contents for the initializers named in `fresh`, at `target`, atomically."""
     model = onnx.load(str(source))
-    fresh = numbers(module)
     for tensor in model.graph.initializer:
         if tensor.name in fresh:
             _replace(tensor, fresh[tensor.name])
     return write_bytes(target, model.SerializeToString(deterministic=True))
-
-
-def numbers(module: GraphModule) -> dict[str, np.ndarray]:
-    """What every trained initializer of the file becomes."""
-    graph = module.graph
-    with torch.no_grad():
-        steps = {name: value.detach().numpy() for name, value in module.all_steps().items()}
-        values = {name: module.tensors[place].detach().numpy() for name, place in module.places.items()}
-    fresh: dict[str, np.ndarray] = dict(steps)
-    for output, weight in graph.weights.items():
-        fresh[weight.name] = _integers(module, values[output], steps[weight.scale], weight)
-    for output, bias in graph.biases.items():
-        step = steps[bias.activation] * steps[bias.weight] * bias.factor if bias.weight else graph.initializers[bias.scale]
-        step = np.asarray(step, dtype=np.float32)
-        rounded = np.round(values[output].astype(np.float64) / step.astype(np.float64))
-        fresh[bias.name] = np.clip(rounded, INT32.min, INT32.max).astype(np.int32)
-        fresh[bias.scale] = step.reshape(graph.initializers[bias.scale].shape)
-    fresh.update({name: value for name, value in values.items() if name not in graph.weights and name not in graph.biases})
-    return fresh
-
-
-def _integers(module: GraphModule, value: np.ndarray, step: np.ndarray, weight: Any) -> np.ndarray:
-    """A weight on its grid, zero point added, in the type the file has."""
-    stored = module.graph.initializers[weight.name]
-    low, high = module.weight_bounds(weight)
-    dims = [-1 if weight.axis is not None and axis == weight.axis % value.ndim else 1 for axis in range(value.ndim)]
-    zero = module.graph.initializers[weight.zero_point].astype(np.float32) if weight.zero_point else np.zeros((), np.float32)
-    step, zero = (item.reshape(dims) if item.ndim else item for item in (step, zero))
-    return (np.clip(np.round(value / step), low, high) + zero).astype(stored.dtype)
 
 
 def _replace(tensor: onnx.TensorProto, value: np.ndarray) -> None:
@@ -65,3 +44,35 @@ def _replace(tensor: onnx.TensorProto, value: np.ndarray) -> None:
     array = np.array(value, dtype=old.dtype, order="C").reshape(old.shape)
     if array.tobytes() != old.tobytes():
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def numbers(module: GraphModule) -> dict[str, np.ndarray]:
+    """What every trained initializer of the module's file becomes."""
+    graph = module.graph
+    steps: dict[str, np.ndarray] = {name: value.detach().numpy() for name, value in module.all_steps().items()}
+    values: dict[str, np.ndarray] = {name: module.tensors[place].detach().numpy() for name, place in module.places.items()}
+    fresh = dict(steps)
+    for output, weight in graph.weights.items():
+        zero = graph.initializers[weight.zero_point] if weight.zero_point else np.zeros((), np.int8)
+        fresh[weight.name] = integers(values[output], steps[weight.scale], zero, weight, bounds=module.weight_bounds(weight))
+    for output, bias in graph.biases.items():
+        step = bias_step(bias, {**graph.initializers, **steps})
+        fresh[bias.name] = bias_integers(values[output], step)
+        fresh[bias.scale] = step
+    fresh.update({name: value for name, value in values.items() if name not in graph.weights and name not in graph.biases})
+    return fresh
+
+
+def integers(value: np.ndarray, step: np.ndarray, zero: np.ndarray, weight: Weight, *, bounds: tuple[int, int]) -> np.ndarray:
+    """A weight on its grid, zero point added, as int32. `bounds` are relative to the zero point."""
+    steps, zeros = along(step, weight.axis, value.ndim), along(zero.astype(np.int32), weight.axis, value.ndim)
+    relative: np.ndarray = np.clip(np.round(value / steps), *bounds).astype(np.int32)
+    stored: np.ndarray = relative + zeros
+    return stored
+
+
+def bias_integers(value: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """A bias on its int32 grid."""
+    rounded: Any = np.round(value.astype(np.float64) / step.astype(np.float64).reshape(-1))
+    stored: np.ndarray = np.clip(rounded, INT32.min, INT32.max).astype(np.int32)
+    return stored

@@ -11,6 +11,8 @@ What it does to an image and to the model's output is declared in manifest.json 
 under PREPROCESS and POSTPROCESS below say in code what each declared step means, for whoever writes it again in another language.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import io
@@ -22,6 +24,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any, Iterator  # noqa: UP035 (Python 3.8)
 
 import numpy as np
 
@@ -39,7 +42,7 @@ class Refused(Exception):
 # -- the bundle ------------------------------------------------------------------------------------------------------
 
 
-def check_sums(folder):
+def check_sums(folder: Path) -> list[str]:
     """Faults of the folder against its SHA256SUMS: changed, missing, unlisted or linked files. Empty when all is well."""
     try:
         lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
@@ -60,7 +63,7 @@ def check_sums(folder):
     return faults
 
 
-def read_manifest(folder):
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, when this reader can serve it."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -69,10 +72,10 @@ def read_manifest(folder):
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
         raise Refused(f"manifest.json has schema_version {version!r}, this reader knows {SCHEMA_VERSION}")
-    return manifest
+    return dict(manifest)
 
 
-def open_model(path, threads=1):
+def open_model(path: Path, threads: int = 1) -> Any:
     """An onnxruntime session on the processor, its workers asleep between operators."""
     import onnxruntime
 
@@ -88,7 +91,7 @@ def open_model(path, threads=1):
         raise Refused(f"{path.name} cannot be opened by onnxruntime {onnxruntime.__version__}: {reason}") from None
 
 
-def run(session, feeds):
+def run(session: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Named arrays in, named arrays out."""
     names = [port.name for port in session.get_outputs()]
     return dict(zip(names, session.run(names, feeds)))  # noqa: B905 (Python 3.8)
@@ -97,7 +100,7 @@ def run(session, feeds):
 # -- image -> array --------------------------------------------------------------------------------------------------
 
 
-def load_image(raw):
+def load_image(raw: bytes) -> Any:
     """Decode the bytes of an image file; what is no image, or absurdly large, is refused."""
     from PIL import Image
 
@@ -112,7 +115,7 @@ def load_image(raw):
     return image
 
 
-def apply(raw, steps):
+def apply(raw: bytes, steps: Any) -> Any:
     """Bytes of an image file -> the model's input array, by the declared steps."""
     value = raw
     for step in steps:
@@ -126,7 +129,7 @@ def apply(raw, steps):
     return value
 
 
-def decode(raw, mode="L", background=255):
+def decode(raw: bytes, mode: str = "L", background: int = 255) -> Any:
     """Image file -> picture in `mode` ("L" grey, "RGB"). Transparent parts show `background`."""
     from PIL import Image
 
@@ -138,7 +141,9 @@ def decode(raw, mode="L", background=255):
     return image.convert(mode)
 
 
-def resize(image, height, width=None, resample="bilinear", min_width=1, max_width=None):
+def resize(
+    image: Any, height: int, width: int | None = None, resample: str = "bilinear", min_width: int = 1, max_width: int | None = None
+) -> Any:
     """Picture -> picture of `height`; without `width` the ratio is kept, rounded to the nearest, within the given widths."""
     if width is None:
         width = max(min_width, round(image.width * height / image.height))
@@ -147,14 +152,14 @@ def resize(image, height, width=None, resample="bilinear", min_width=1, max_widt
     return image if image.size == (width, height) else image.resize((width, height), kinds[resample])
 
 
-def to_array(image, layout="chw", dtype="float32"):
+def to_array(image: Any, layout: str = "chw", dtype: str = "float32") -> np.ndarray:
     """Picture -> array (1, c, h, w) of its bytes, 0 to 255."""
     array = np.asarray(image, dtype=dtype)
     array = array[:, :, None] if array.ndim == 2 else array
     return np.ascontiguousarray(array.transpose(2, 0, 1) if layout == "chw" else array)[None]
 
 
-def pad(array, multiple=1, value=0.0, minimum=1):
+def pad(array: np.ndarray, multiple: int = 1, value: float = 0.0, minimum: int = 1) -> np.ndarray:
     """Array -> array whose last axis is a multiple of `multiple` and at least `minimum`, filled with `value` on the right."""
     wanted = max(minimum, array.shape[-1])
     wanted = -(-wanted // multiple) * multiple
@@ -163,58 +168,58 @@ def pad(array, multiple=1, value=0.0, minimum=1):
     return filled
 
 
-def scale(array, mean=0.0, std=1.0, by=1.0):
+def scale(array: np.ndarray, mean: float = 0.0, std: float = 1.0, by: float = 1.0) -> np.ndarray:
     """Array -> (array * by - mean) / std, in float32."""
     return ((array.astype(np.float32) * np.float32(by) - np.float32(mean)) / np.float32(std)).astype(np.float32)
 
 
-PREPROCESS = {"decode": decode, "resize": resize, "array": to_array, "pad": pad, "scale": scale}
+PREPROCESS: dict[str, Any] = {"decode": decode, "resize": resize, "array": to_array, "pad": pad, "scale": scale}
 
 
 # -- array -> reading ------------------------------------------------------------------------------------------------
 
 
-def log_softmax(logits):
+def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Over the last axis, in float64."""
     logits = logits.astype(np.float64)
     logits = logits - logits.max(-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return np.asarray(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
 
 
-def greedy(log_probs, blank):
+def greedy(log_probs: np.ndarray, blank: int) -> list[int]:
     """(t, classes) -> class ids: the best of each step, repeats merged, blanks dropped."""
     best = log_probs.argmax(-1)
     keep = (best != blank) & np.concatenate([[True], best[1:] != best[:-1]])
-    return best[keep].tolist()
+    return [int(index) for index in best[keep]]
 
 
-def beam_search(log_probs, blank, width=BEAM):
+def beam_search(log_probs: np.ndarray, blank: int, width: int = BEAM) -> list[int]:
     """(t, classes) -> class ids of the most probable labelling found by prefix beam search (Hannun et al. 2014, arXiv:1408.2873)."""
-    beams = {(): (0.0, -math.inf)}  # prefix -> log probability of ending in a blank, and of not
+    beams: dict[tuple[int, ...], tuple[float, float]] = {
+        (): (0.0, -math.inf)
+    }  # prefix -> log probability of its paths that end in a blank, and of those that do not
     for step in log_probs:
-        grown = {}
-        likely = [int(index) for index in np.argsort(step)[::-1][: width + 1]]
-        for prefix, (with_blank, without) in beams.items():
-            total = np.logaddexp(with_blank, without)
-            for symbol in {blank, *likely, *prefix[-1:]}:
-                p = float(step[symbol])
-                if symbol == blank:
-                    _add(grown, prefix, total + p, -math.inf)
-                elif prefix and symbol == prefix[-1]:
-                    _add(grown, prefix, -math.inf, without + p)
-                    _add(grown, (*prefix, symbol), -math.inf, with_blank + p)
-                else:
-                    _add(grown, (*prefix, symbol), -math.inf, total + p)
-        beams = dict(sorted(grown.items(), key=lambda item: (-np.logaddexp(*item[1]), item[0]))[:width])
+        symbols = set(np.argsort(-step, kind="stable")[: width + 2].tolist()) | {prefix[-1] for prefix in beams if prefix}
+        grown: dict[tuple[int, ...], tuple[float, float]] = {}
+        for prefix, (blanked, spelled) in beams.items():  # a prefix stays: a blank, or its last symbol again
+            again = spelled + float(step[prefix[-1]]) if prefix else -math.inf
+            grown[prefix] = (_plus(blanked, spelled) + float(step[blank]), again)
+        for prefix, (blanked, spelled) in beams.items():  # or grows; a symbol doubles only across a blank
+            for symbol in sorted(symbols - {blank}):
+                before = blanked if prefix[-1:] == (symbol,) else _plus(blanked, spelled)
+                longer = (*prefix, symbol)
+                old = grown.get(longer, (-math.inf, -math.inf))
+                grown[longer] = (old[0], _plus(old[1], before + float(step[symbol])))
+        ranked = sorted(grown.items(), key=lambda item: -_plus(*item[1]))
+        beams = dict([item for item in ranked[:width] if _plus(*item[1]) > -math.inf] or ranked[:1])
     return list(next(iter(beams)))
 
 
-def _add(beams, prefix, with_blank, without):
-    old = beams.get(prefix, (-math.inf, -math.inf))
-    beams[prefix] = (float(np.logaddexp(old[0], with_blank)), float(np.logaddexp(old[1], without)))
+def _plus(one: float, other: float) -> float:
+    return float(np.logaddexp(one, other))
 
 
-def ctc(output, labels, blank=0, beam=0):
+def ctc(output: np.ndarray, labels: list[str], blank: int = 0, beam: int = 0) -> tuple[str, float]:
     """(1, t, classes) -> (reading, confidence). Class ids skip the blank: the id after it is the first label.
 
     Confidence is the geometric mean of the best class's probability over the steps: comparable, not calibrated.
@@ -225,31 +230,36 @@ def ctc(output, labels, blank=0, beam=0):
     return text, float(np.exp(log_probs.max(-1).mean())) if len(log_probs) else 0.0
 
 
-def argmax(output, labels):
+def argmax(output: np.ndarray, labels: list[str]) -> tuple[str, float]:
     """(1, classes) -> (label, probability)."""
     log_probs = log_softmax(output[0])
     index = int(log_probs.argmax())
     return labels[index] if labels else str(index), float(np.exp(log_probs[index]))
 
 
-POSTPROCESS = {"ctc": ctc, "argmax": argmax}
+POSTPROCESS: dict[str, Any] = {"ctc": ctc, "argmax": argmax}
 
 
-def reading(outputs, manifest, beam=0):
+def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int = 0) -> tuple[str, float]:
     """What the outputs of one image say: (text, confidence)."""
-    steps = manifest.get("postprocess") or [{"op": "argmax"}]
-    step = dict(steps[-1])
-    op = step.pop("op", None)
-    if op not in POSTPROCESS:
+    settings = dict(manifest["postprocess"][0])
+    op = settings.pop("op", None)
+    if len(manifest["postprocess"]) != 1 or op not in POSTPROCESS:
         raise Refused(f"manifest.json asks for the step {op!r}, which this reader does not know")
-    output = outputs[step.pop("output", next(iter(outputs)))]
+    output = outputs[settings.pop("output", next(iter(outputs)))]
     if op == "ctc":
-        step["beam"] = beam
-    return POSTPROCESS[op](output, manifest.get("labels", []), **step)
+        settings["beam"] = beam
+    try:
+        text, confidence = POSTPROCESS[op](output, manifest["labels"], **settings)
+        return text, confidence
+    except TypeError as error:
+        raise Refused(f"the step {op!r} does not fit: {error}") from None
 
 
-def read_image(session, manifest, raw, beam=0):
+def read_image(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0) -> tuple[str, float]:
     """An image file's bytes -> (text, confidence)."""
+    if not (manifest["preprocess"] and manifest["postprocess"]):
+        raise Refused("manifest.json declares no way from an image to a reading, so only --self-test and --profile work")
     array = apply(raw, manifest["preprocess"])
     return reading(run(session, {session.get_inputs()[0].name: array}), manifest, beam)
 
@@ -259,23 +269,21 @@ def read_image(session, manifest, raw, beam=0):
 DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
 
 
-def read_tensor(data):
+def read_tensor(data: bytes) -> tuple[str, np.ndarray]:
     """An ONNX TensorProto with raw data -> (name, array). Fields: 1 dims, 2 data_type, 8 name, 9 raw_data."""
-    dims, kind, name, raw, at = [], None, "", b"", 0
+    dims: list[int] = []
+    kind, name, raw, at = 0, "", b"", 0
     while at < len(data):
         key, at = _varint(data, at)
         field, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-        elif wire == 2:
-            size, at = _varint(data, at)
-            value, at = data[at : at + size], at + size
-        else:
+        if wire not in (0, 2):
             raise ValueError("a field of an unknown kind")
+        size, at = _varint(data, at)  # of a plain field this is the value
+        value, at = (data[at : at + size], at + size) if wire == 2 else (b"", at)
         if field == 1:
-            dims += [value] if wire == 0 else _varints(value)
+            dims += _varints(value) if wire == 2 else [size]
         elif field == 2:
-            kind = value
+            kind = size
         elif field == 8:
             name = value.decode("utf-8")
         elif field == 9:
@@ -283,7 +291,7 @@ def read_tensor(data):
     return name, np.frombuffer(raw, dtype=DTYPES[kind]).reshape(dims)
 
 
-def _varint(data, at):
+def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
@@ -295,7 +303,7 @@ def _varint(data, at):
             raise ValueError("a number that does not end")
 
 
-def _varints(data):
+def _varints(data: bytes) -> list[int]:
     found, at = [], 0
     while at < len(data):
         value, at = _varint(data, at)
@@ -303,38 +311,44 @@ def _varints(data):
     return found
 
 
-def self_test(folder, session, manifest):
+def self_test(folder: Path, session: Any, manifest: dict[str, Any]) -> list[str]:
     """Replay every golden set: raw image -> tensor -> output -> reading. Returns what is off, in words; empty when all holds."""
     golden = json.loads((folder / "golden" / "tolerances.json").read_text(encoding="utf-8"))
-    faults = []
+    faults = [] if golden["sets"] else ["golden/tolerances.json names no set"]
     for entry in golden["sets"]:
         faults += [f"golden/{entry['set']}: {fault}" for fault in _replay(folder / "golden", entry, golden, session, manifest)]
     return faults
 
 
-def _replay(golden, entry, tolerances, session, manifest):
-    folder = golden / entry["set"]
+def _replay(golden: Path, entry: dict[str, Any], tolerances: dict[str, Any], session: Any, manifest: dict[str, Any]) -> Iterator[str]:
+    folder = _inside(golden, entry["set"])
     feeds = dict(_tensors(folder, "input", [port.name for port in session.get_inputs()]))
     wanted = dict(_tensors(folder, "output", [port.name for port in session.get_outputs()]))
     got = run(session, feeds)
     for name, expected in wanted.items():
         yield from _apart(name, got[name], expected, tolerances["outputs"][name])
-    if entry.get("raw") and manifest["preprocess"]:
-        array = apply((golden / entry["raw"]).read_bytes(), manifest["preprocess"])
+    if "raw" in entry["checks"]:
+        array = apply(_inside(golden, entry["raw"]).read_bytes(), manifest["preprocess"])
         name = next(iter(feeds))
         yield from _apart(f"{name} made from {entry['raw']}", array, feeds[name], tolerances["inputs"][name])
-    if entry.get("reading") is not None and manifest["postprocess"]:
+    if "reading" in entry["checks"]:
         text = reading(got, manifest)[0]
         if text != entry["reading"]:
             yield f"reads {text!r}, expected {entry['reading']!r}"
 
 
-def _tensors(folder, side, names):
+def _inside(folder: Path, name: str) -> Path:
+    if ".." in Path(name).parts or Path(name).is_absolute():
+        raise Refused(f"golden/tolerances.json names {name!r}, which is outside")
+    return folder / name
+
+
+def _tensors(folder: Path, side: str, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     for index, name in enumerate(names):
         yield name, read_tensor((folder / f"{side}_{index}.pb").read_bytes())[1]
 
 
-def _apart(name, got, expected, allowed):
+def _apart(name: str, got: np.ndarray, expected: np.ndarray, allowed: dict[str, float]) -> Iterator[str]:
     if got.shape != expected.shape:
         yield f"{name} has shape {list(got.shape)}, expected {list(expected.shape)}"
     elif got.size:
@@ -346,8 +360,8 @@ def _apart(name, got, expected, allowed):
 
 # -- latency ---------------------------------------------------------------------------------------------------------
 
-ISA = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "amx_int8")
-ISA += ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve")
+X86 = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "amx_int8")
+ARM = ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve")
 WHAT = (
     "One call of onnxruntime's session.run, batch 1, inputs and outputs in memory, after warm-up: no file reading, no decoding. "
     "{0} rounds in random order beside a copy of the model. low_ms and ratios: the 10 % quantile of the rounds' fastest calls, by {1}; "
@@ -356,7 +370,7 @@ WHAT = (
 NOISE = 0.05  # two copies of the model that appear further apart than this: too noisy to judge by
 
 
-def device():
+def device() -> dict[str, Any]:
     """This machine as a profile names it. Equal fingerprints may be compared."""
     import onnxruntime
 
@@ -367,7 +381,7 @@ def device():
         "numpy": np.__version__,
         "cpu": name,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "isa": sorted(flags & set(ISA)),
+        "isa": sorted(flags & {*X86, *ARM}),
         "machine": platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
         "providers": onnxruntime.get_available_providers(),
@@ -377,7 +391,7 @@ def device():
     return found
 
 
-def _processor():
+def _processor() -> tuple[str, set[str]]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -388,7 +402,7 @@ def _processor():
     return name, set((table.get("flags") or table.get("features") or "").split())
 
 
-def profile(folder, manifest, reference=None, threads=1, rounds=120):
+def profile(folder: Path, manifest: dict[str, Any], reference: Path | None = None, threads: int = 1, rounds: int = 120) -> dict[str, Any]:
     """Latency of the model here, interleaved with a copy of itself and, if given, a reference file; see "what" for the method."""
     model = folder / manifest["graphs"][0]["file"]
     files = {"this": model, "copy": model}
@@ -418,16 +432,16 @@ def profile(folder, manifest, reference=None, threads=1, rounds=120):
     }
 
 
-def _file(path):
+def _file(path: Path) -> dict[str, Any]:
     data = path.read_bytes()
     return {"name": path.name, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
 
 
-def _times(sessions, feeds, threads, rounds, seed):
+def _times(sessions: dict[str, Any], feeds: dict[str, np.ndarray], threads: int, rounds: int, seed: int) -> dict[str, np.ndarray]:
     """{name: (rounds, 2) milliseconds}: wall and processor time of the fastest of three calls a round, order drawn anew each round."""
     order = np.random.RandomState(seed)
     clock = time.thread_time if threads == 1 else time.process_time
-    found = {name: [] for name in sessions}
+    found: dict[str, list[Any]] = {name: [] for name in sessions}
     for round_ in range(-3, rounds):
         for index in order.permutation(len(sessions)):
             name = list(sessions)[index]
@@ -441,7 +455,7 @@ def _times(sessions, feeds, threads, rounds, seed):
     return {name: np.array(calls) for name, calls in found.items()}
 
 
-def _probe(times, shapes, threads):
+def _probe(times: dict[str, np.ndarray], shapes: dict[str, list[int]], threads: int) -> dict[str, Any]:
     judged = {name: np.maximum(calls[..., 1 if threads == 1 else 0].min(1), 1e-6) for name, calls in times.items()}
     noise = _ratio(judged["this"], judged["copy"])
     spread = max(abs(noise["low"] - 1), abs(noise["high"] - 1))
@@ -455,7 +469,7 @@ def _probe(times, shapes, threads):
     }
 
 
-def _figures(calls, judged, threads):
+def _figures(calls: np.ndarray, judged: np.ndarray, threads: int) -> dict[str, Any]:
     wall, cpu = _summary(calls[..., 0]), _summary(calls[..., 1])
     return {
         "wall_ms": wall,
@@ -465,12 +479,12 @@ def _figures(calls, judged, threads):
     }
 
 
-def _summary(times):
+def _summary(times: np.ndarray) -> dict[str, float]:
     quantiles = {f"p{q}": float(np.quantile(times, q / 100)) for q in (10, 50, 90, 99)}
     return {"min": float(times.min()), **quantiles}
 
 
-def _ratio(after, before):
+def _ratio(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
     """10 % quantile of one over that of the other, with a bootstrap interval over rounds drawn together."""
     rows = np.random.RandomState(0).randint(0, after.size, (1000, after.size))
     drawn = np.quantile(after[rows], 0.1, axis=1) / np.quantile(before[rows], 0.1, axis=1)
@@ -486,9 +500,9 @@ def _ratio(after, before):
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="Exit codes: 0 done, 1 self-test failed, 2 usage, 3 bundle or image refused."
+        description=(__doc__ or "").split("\n")[0], epilog="Exit codes: 0 done, 1 self-test failed, 2 usage, 3 bundle or image refused."
     )
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files to read")
     parser.add_argument(
@@ -517,7 +531,7 @@ def main(arguments=None):
         return 3
 
 
-def _act(chosen):
+def _act(chosen: argparse.Namespace) -> int:
     faults = check_sums(HERE)
     if faults:
         raise Refused(f"this bundle is not as it was made: {'; '.join(faults[:3])}")
@@ -533,11 +547,12 @@ def _act(chosen):
     if chosen.self_test and not faults:
         print("every golden vector is reproduced here")
     for path in chosen.images:
-        _print(path, *_read(path, session, manifest, chosen.beam), chosen)
+        text, confidence = _read(path, session, manifest, chosen.beam)
+        _print(path, text, confidence, chosen)
     return 1 if faults else 0
 
 
-def _read(path, session, manifest, beam):
+def _read(path: Path, session: Any, manifest: dict[str, Any], beam: int) -> tuple[str, float]:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -548,7 +563,7 @@ def _read(path, session, manifest, beam):
         raise Refused(f"{path}: {refusal}") from None
 
 
-def _print(path, text, confidence, chosen):
+def _print(path: Path, text: str, confidence: float, chosen: argparse.Namespace) -> None:
     if chosen.json:
         print(
             json.dumps(
@@ -560,7 +575,7 @@ def _print(path, text, confidence, chosen):
         print(text if len(chosen.images) == 1 else f"{path}\t{text}")
 
 
-def _write(path, value):
+def _write(path: Path, value: dict[str, Any]) -> None:
     try:
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

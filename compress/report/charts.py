@@ -53,19 +53,40 @@ class Curve:
 def pareto(marks: Sequence[Mark], *, metric: str, unit: str, better: str, probe: str) -> Markup:
     """The scatter of metric over latency; area is file size, the line joins the files that nothing beats in both."""
     width, height, left, right, top, bottom = 860, 430, 64, 24, 24, 56
-    x = Scale(0, 1.12 * max(mark.latency_ms for mark in marks), left, width - right)
+    x = _latency_scale([mark.latency_ms for mark in marks], left, width - right)
     y = _metric_scale([mark.value for mark in marks], height - bottom, top)
     biggest = max(mark.size_bytes for mark in marks)
     place = {mark: (x(mark.latency_ms), y(mark.value), 5 + 21 * (mark.size_bytes / biggest) ** 0.5) for mark in marks}
     best = front(marks, better)
     parts = [
         _grid(x, y, width - right, height - bottom, unit=unit),
-        tag("text", f"latency, ms a call ({probe})", x=(left + width - right) / 2, y=height - 12, class_="axis", text_anchor="middle"),
-        tag("text", f"{metric}, {unit}".rstrip(", "), x=14, y=(top + height - bottom) / 2, class_="axis", text_anchor="middle", transform=f"rotate(-90 14 {short((top + height - bottom) / 2)})"),
-        tag("text", "better ↙" if better == "lower" else "better ↖", x=left + 8, y=height - bottom - 10 if better == "lower" else top + 14, class_="hint"),
+        tag(
+            "text",
+            f"latency, ms a call ({probe}{', log scale' if x.log else ''})",
+            x=(left + width - right) / 2,
+            y=height - 12,
+            class_="axis",
+            text_anchor="middle",
+        ),
+        tag(
+            "text",
+            f"{metric}, {unit}".rstrip(", "),
+            x=14,
+            y=(top + height - bottom) / 2,
+            class_="axis",
+            text_anchor="middle",
+            transform=f"rotate(-90 14 {short((top + height - bottom) / 2)})",
+        ),
+        tag(
+            "text",
+            "better ↙" if better == "lower" else "better ↖",
+            x=left + 8,
+            y=height - bottom - 10 if better == "lower" else top + 14,
+            class_="hint",
+        ),
         polyline([place[mark][:2] for mark in best], class_="front") if len(best) > 1 else "",
         group(_mark(mark, *place[mark], mark in best, metric, unit) for mark in sorted(marks, key=lambda mark: -mark.size_bytes)),
-        group(_labels(marks, place, (left, width - right, top, height - bottom))),
+        group(_labels(marks, place, [place[mark][:2] for mark in best], (left, width - right, top, height - bottom))),
     ]
     return picture(width, height, *parts, title=f"{metric} against latency for {len(marks)} measured files", id="pareto")
 
@@ -78,6 +99,14 @@ def front(marks: Sequence[Mark], better: str) -> list[Mark]:
         if not best or sign * mark.value < sign * best[-1].value:
             best.append(mark)
     return best
+
+
+def _latency_scale(values: Sequence[float], start: float, end: float) -> Scale:
+    """From zero; logarithmic where the slowest is so slow that the fast ones would lie on top of each other."""
+    low, high = min(values), max(values)
+    if low > 0 and high / low > 4:
+        return Scale(low / 1.35, high * 1.35, start, end, log=True)
+    return Scale(0, 1.12 * high, start, end)
 
 
 def _metric_scale(values: Sequence[float], start: float, end: float) -> Scale:
@@ -105,7 +134,9 @@ def _mark(mark: Mark, x: float, y: float, radius: float, on_front: bool, metric:
         tag("line", x1=x - 4, x2=x + 4, y1=y - 4, y2=y + 4, class_="cross"),
         tag("line", x1=x - 4, x2=x + 4, y1=y + 4, y2=y - 4, class_="cross"),
     ]
-    return tag("g", tag("title", title), tag("circle", cx=x, cy=y, r=radius), *(cross if mark.status == "rolled back" else []), class_=classes)
+    return tag(
+        "g", tag("title", title), tag("circle", cx=x, cy=y, r=radius), *(cross if mark.status == "rolled back" else []), class_=classes
+    )
 
 
 def _class(status: str) -> str:
@@ -115,9 +146,12 @@ def _class(status: str) -> str:
 Box = tuple[float, float, float, float]
 
 
-def _labels(marks: Sequence[Mark], place: dict[Mark, tuple[float, float, float]], frame: Box) -> list[Markup]:
-    """Names beside their marks, where they cover neither each other nor a mark; what ships is named first."""
+def _labels(
+    marks: Sequence[Mark], place: dict[Mark, tuple[float, float, float]], line: Sequence[tuple[float, float]], frame: Box
+) -> list[Markup]:
+    """Names beside their marks, where they cover neither each other nor a mark nor the line; what ships is named first."""
     taken: list[Box] = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in place.values()]
+    taken += [(x - 3, y - 3, x + 3, y + 3) for x, y in _along(line)]
     drawn = []
     for mark in sorted(marks, key=lambda mark: (not mark.ships, mark.status != "kept", mark.latency_ms)):
         text = f"{mark.label} – ships" if mark.ships else mark.label
@@ -125,8 +159,21 @@ def _labels(marks: Sequence[Mark], place: dict[Mark, tuple[float, float, float]]
         taken.append(box)
         far = abs(y - 4 - place[mark][1]) > place[mark][2] + 18
         leader = tag("line", x1=place[mark][0], y1=place[mark][1], x2=x, y2=y - 4, class_="leader") if far else ""
-        drawn.append(group([leader, tag("text", text, x=x, y=y, text_anchor=anchor, class_=f"name {_class(mark.status)}{' ships' if mark.ships else ''}")]))
+        drawn.append(
+            group(
+                [
+                    leader,
+                    tag("text", text, x=x, y=y, text_anchor=anchor, class_=f"name {_class(mark.status)}{' ships' if mark.ships else ''}"),
+                ]
+            )
+        )
     return drawn
+
+
+def _along(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points every few pixels of a line."""
+    steps = [index / 24 for index in range(25)]
+    return [(ax + (bx - ax) * step, ay + (by - ay) * step) for (ax, ay), (bx, by) in pairwise(line) for step in steps]
 
 
 def _spot(place: tuple[float, float, float], wide: float, taken: Sequence[Box], frame: Box) -> tuple[float, float, str, Box]:
@@ -190,7 +237,9 @@ def curve(entry: Curve, *, metric: str, unit: str, id: str) -> Markup:
     losses = [loss for _, loss in entry.loss]
     log = min(losses) > 0 and max(losses) / min(losses) > 3
     x = Scale(0, max(step for step, _ in entry.loss) or 1, left, width - right)
-    y = Scale(min(losses) if log else min(0.0, *losses), max(losses) if max(losses) > min(losses) else max(losses) + 1, height - bottom, top, log)
+    y = Scale(
+        min(losses) if log else min(0.0, *losses), max(losses) if max(losses) > min(losses) else max(losses) + 1, height - bottom, top, log
+    )
     parts = [
         *(tag("line", x1=left, x2=width - right, y1=y(tick), y2=y(tick), class_="grid") for tick in y.ticks(4)),
         *(tag("text", number(tick, 2), x=left - 7, y=y(tick) + 4, class_="tick", text_anchor="end") for tick in y.ticks(4)),
@@ -199,7 +248,9 @@ def curve(entry: Curve, *, metric: str, unit: str, id: str) -> Markup:
         _rate(entry, x, height - bottom + 8, 14),
         *_dots(entry, x, y, metric, unit),
     ]
-    return picture(width, height, *parts, title=f"training of {entry.stage}: loss over {number(x.high, 4)} steps", id=id, kind="chart small")
+    return picture(
+        width, height, *parts, title=f"training of {entry.stage}: loss over {number(x.high, 4)} steps", id=id, kind="chart small"
+    )
 
 
 def _rate(entry: Curve, x: Scale, top: float, tall: float) -> Markup | str:
@@ -212,16 +263,10 @@ def _rate(entry: Curve, x: Scale, top: float, tall: float) -> Markup | str:
 
 
 def _dots(entry: Curve, x: Scale, y: Scale, metric: str, unit: str) -> list[Markup]:
-    """The validation metric at the height of the loss of its step; the last is written out, the others are told by pointing."""
-    drawn = []
-    for index, (step, value) in enumerate(entry.metric):
-        height = y(_loss_at(entry.loss, step))
-        text = f"{metric} {value:.2f} {unit}".strip()
-        drawn.append(tag("g", tag("title", f"step {number(step, 5)}: {text}"), tag("circle", cx=x(step), cy=height, r=3.2), class_="val"))
-        if index == len(entry.metric) - 1:
-            late = x(step) > (x.start + x.end) / 2
-            drawn.append(tag("text", text, x=x(step) + (0 if late else 8), y=height - 9, class_="name", text_anchor="end" if late else "start"))
-    return drawn
+    """The validation metric at the height of the loss of its step, told by pointing."""
+    texts = [(step, f"step {number(step, 5)}: {metric} {value:.2f} {unit}".strip()) for step, value in entry.metric]
+    circles = [tag("circle", cx=x(step), cy=y(_loss_at(entry.loss, step)), r=3.2) for step, _ in texts]
+    return [tag("g", tag("title", text), circle, class_="val") for (_, text), circle in zip(texts, circles, strict=True)]
 
 
 def _loss_at(points: Sequence[tuple[float, float]], step: float) -> float:
@@ -246,10 +291,18 @@ def interval(value: float, low: float, high: float, *, limit: float | None, text
         tag("text", "0", x=x(0), y=middle + 28, class_="tick", text_anchor="middle"),
         tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="span"),
         tag("circle", cx=x(value), cy=middle, r=5, class_="dot"),
+        tag("text", f"{value:+.2f}", x=x(value), y=middle - 11, class_="name", text_anchor="middle"),
     ]
     if limit is not None:
         parts += [
             tag("line", x1=x(limit), x2=x(limit), y1=middle - 14, y2=middle + 14, class_="limit"),
-            tag("text", f"limit {limit:+.2f}", x=x(limit), y=middle + 28, class_="tick", text_anchor="middle" if x(limit) < width - 40 else "end"),
+            tag(
+                "text",
+                f"limit {limit:+.2f}",
+                x=x(limit),
+                y=middle + 28,
+                class_="tick",
+                text_anchor="middle" if x(limit) < width - 40 else "end",
+            ),
         ]
     return picture(width, height, *parts, title=text, id=id, kind="chart strip")

@@ -8,6 +8,7 @@ from typing import Any
 from compress.report.svg import number
 
 MINUS = "−"
+NARROW = "\u00a0"  # a space that does not break, before a unit
 
 
 def printed(metric: Mapping[str, Any], value: float) -> float:
@@ -15,12 +16,18 @@ def printed(metric: Mapping[str, Any], value: float) -> float:
     return 100 * value if metric.get("unit", "%") == "%" else value
 
 
+def shown(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with its metric's name as people write it: a short one is an abbreviation."""
+    name = str(record["metric"]["name"])
+    return {**record, "metric": {**record["metric"], "name": name.upper() if len(name) <= 4 else name}}
+
+
 def figure(metric: Mapping[str, Any], value: float | None) -> str:
     """`2.34 %`."""
     if value is None:
         return "–"
     unit = metric.get("unit", "%")
-    return f"{100 * value:.2f} %" if unit == "%" else f"{number(value, 4)} {unit}".strip()
+    return f"{100 * value:.2f}{NARROW}%" if unit == "%" else f"{number(value, 4)} {unit}".strip()
 
 
 def points(metric: Mapping[str, Any], value: float) -> str:

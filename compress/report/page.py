@@ -26,8 +26,14 @@ HERE = Path(__file__).parent
 def render(record: Mapping[str, Any]) -> str:
     """The page for a run record."""
     style, script = _asset("report.css"), _asset("report.js")
-    policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    return _templates().get_template("report.html.j2").render(policy=policy, style=Markup(style), script=Markup(script), embedded=_data(record), **view(record))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(policy=policy, style=Markup(style), script=Markup(script), embedded=_data(record), **view(record))
+    )
 
 
 def write(record: Mapping[str, Any], path: Path) -> Path:
@@ -36,8 +42,12 @@ def write(record: Mapping[str, Any], path: Path) -> Path:
 
 
 def _templates() -> Environment:
-    environment = Environment(loader=PackageLoader("compress.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(figure=figures.figure, plain=figures.plain, count=figures.count, number=svg.number, size=svg.size, joined=figures.joined)
+    environment = Environment(
+        loader=PackageLoader("compress.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        figure=figures.figure, plain=figures.plain, count=figures.count, number=svg.number, size=svg.size, joined=figures.joined
+    )
     return environment
 
 
@@ -51,6 +61,9 @@ def _hash(text: str) -> str:
 
 def _data(record: Mapping[str, Any]) -> Markup:
     """The record without its pictures, safe inside a script element."""
-    slim = {**record, "samples": [{key: value for key, value in sample.items() if key != "png_base64"} for sample in record.get("samples") or []]}
+    slim = {
+        **record,
+        "samples": [{key: value for key, value in sample.items() if key != "png_base64"} for sample in record.get("samples") or []],
+    }
     text = json.dumps(slim, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

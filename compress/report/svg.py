@@ -27,7 +27,15 @@ def group(children: Iterable[object], **attributes: object) -> Markup:
 
 def picture(width: int, height: int, *children: object, title: str, id: str, kind: str = "chart") -> Markup:
     """An `svg` that scales to its column and says to a screen reader what it shows."""
-    return tag("svg", tag("title", title, id=f"{id}-title"), *children, viewBox=f"0 0 {width} {height}", role="img", class_=kind, aria_labelledby=f"{id}-title")
+    return tag(
+        "svg",
+        tag("title", title, id=f"{id}-title"),
+        *children,
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        class_=kind,
+        aria_labelledby=f"{id}-title",
+    )
 
 
 def short(value: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compress.context import Context, Skipped
 from compress.training import LossOf, Precision, Recipe, autocast, fit, forward
@@ -45,7 +45,7 @@ class Distil:
         if not 0 < self.temperature <= 100:
             raise ValueError(f"temperature is {self.temperature!r}, allowed: above 0 to 100")
 
-    def recipe(self) -> dict[str, object]:
+    def recipe(self) -> dict[str, Any]:
         """The settings that are the training loop's."""
         return {key: value for key, value in asdict(self).items() if key not in ("temperature", "teacher_precision")}
 

@@ -1,0 +1,90 @@
+"""Labelled text lines, wherever they came from: three splits of (id, text, where it is said) and a way to read each image.
+
+A source without splits, or without some of them, gets its missing ones from a rule that depends on nothing but the ids and the
+seed, so that it can be repeated and checked; the rule and the counts are recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rules.problems import bad_input
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+HELD_OUT: Mapping[Split, float] = {"val": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One labelled image. `id` is unique; `where` is the place to look when something is wrong with it."""
+
+    id: str
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Lines in three splits. `read` gives the bytes of an image file; `facts` goes into the provenance."""
+
+    splits: Mapping[Split, tuple[Line, ...]]
+    read: Callable[[Line], bytes]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def complete(found: Mapping[Split, Sequence[Line]], *, seed: int, source: str) -> tuple[dict[Split, tuple[Line, ...]], dict[str, Any]]:
+    """All three splits: those given as they are, a missing val or test drawn from train. Returns them and how it was done.
+
+    Raises Problem (exit 3) when there is nothing to train on, or when a split comes out empty.
+    """
+    train = list(found.get("train", ()))
+    if not train:
+        raise bad_input(f"{source} has no training lines", remedy="name them in train.tsv, one 'image<TAB>text' a line")
+    missing = {split: share for split, share in HELD_OUT.items() if not found.get(split)}
+    parts: dict[Split, list[Line]] = {split: list(found.get(split, ())) for split in SPLITS}
+    parts["train"] = []
+    for line in train:
+        parts[assign(line.id, missing, seed=seed)].append(line)
+    for split in SPLITS:
+        if not parts[split]:
+            raise bad_input(
+                f"{source}: {len(train)} lines are too few to draw a {split} split from", remedy=f"give more lines, or a {split} list"
+            )
+    rule = (
+        f"sha256('{seed}:' + id) as a fraction of 1: "
+        + ", ".join(f"{share:.0%} {split}" for split, share in missing.items())
+        + ", the rest train"
+    )
+    return {split: tuple(parts[split]) for split in SPLITS}, {"split": rule if missing else "as given", "seed": seed if missing else None}
+
+
+def assign(name: str, shares: Mapping[Split, float], *, seed: int) -> Split:
+    """The split of `name`, by its own hash: adding or removing others does not move it."""
+    position = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64
+    for split, share in shares.items():
+        if position < share:
+            return split
+        position -= share
+    return "train"
+
+
+def unique(lines: Iterable[Line]) -> list[Line]:
+    """The same lines. Raises Problem (exit 3) naming both places when an image is named twice."""
+    seen: dict[str, Line] = {}
+    for line in lines:
+        first = seen.setdefault(line.id, line)
+        if first is not line:
+            same = "the same text" if first.text == line.text else f"another text ({first.text!r}, {line.text!r})"
+            raise bad_input(f"{line.where}: {line.id} is already named at {first.where}, with {same}", remedy="name each image once")
+    return list(seen.values())
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """`limit` indices spread evenly over `count`: a fair sample of lines that are stored page by page."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [place * count // limit for place in range(limit)]

@@ -1,0 +1,225 @@
+"""Text lines, opened: what a recogniser is trained on, scored on and timed on.
+
+Everything is decoded on first use and held as bytes, (32, w) a line; a batch is made when it is asked for. The characters are those
+of the training lines unless they are given; a character that only validation or test has is read wrong, counted so, and recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advisor import ctc
+from advisor.cer import edits
+from advisor.data import charset, lines
+from advisor.data.batching import Batches, Pass, Pixels, Row
+from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
+from rules.examples import Feeds, Metric, Port, Sample, Score, Signature
+from rules.problems import bad_environment
+
+CER = Metric("cer", "lower", "%")
+STRIDE = 4  # pixels a time step
+BATCH = 32  # lines a batch when scoring
+MOST_MEMORY = 4 * 2**30  # bytes of decoded lines held
+PROBES = (128, 320)  # widths that latency is measured at; the first is the headline
+
+Predict = Callable[[Feeds], Mapping[str, NDArray[Any]]]
+Compose = Callable[[tuple[int, int], int], Row]  # (seed, epoch), index → a training line written anew
+log = logging.getLogger("advisor.ocr")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Decoded lines of one split, and the SHA-256 of the names, texts and files they came from."""
+
+    rows: list[Pixels]
+    digest: str
+
+
+class LineData:
+    """The data of the ocr task. `compose` writes training lines anew for each augmented epoch, where the source can."""
+
+    preprocess: Sequence[Mapping[str, Any]] = lines.STEPS
+    postprocess: Sequence[Mapping[str, Any]] = ({"op": "ctc", "output": "logits", "blank": 0},)
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        case: str = "keep",
+        given: str | Sequence[str] | None = None,
+        limits: Mapping[Split, int | None] | None = None,
+        compose: Compose | None = None,
+    ) -> None:
+        self._corpus, self._case, self._given, self._compose = corpus, case, given is not None, compose
+        self._lines = {split: _chosen(charset.normalised(corpus.splits[split], case), (limits or {}).get(split)) for split in SPLITS}
+        self.labels = charset.learned(self._lines["train"]) if given is None else charset.given(given, case)
+        for split in SPLITS if self._given else ():
+            charset.check(self._lines[split], self.labels)
+        self._index = {label: place + 1 for place, label in enumerate(self.labels)}
+        self._held: dict[Split, Held] = {}
+
+    @property
+    def classes(self) -> int:
+        """Outputs a model needs: a class a label, and the blank."""
+        return len(self.labels) + 1
+
+    @cached_property
+    def signature(self) -> Signature:
+        """image (batch, 1, 32, width) → logits (batch, time, classes)."""
+        ranges = {"batch": (1, 64, 1), "width": (lines.NARROWEST, lines.WIDEST, lines.MULTIPLE)}
+        image = Port("image", "float32", ("batch", 1, lines.HEIGHT, "width"), ranges)
+        return Signature((image,), (Port("logits", "float32", ("batch", "time", self.classes)),))
+
+    def count(self, split: Split) -> int:
+        return len(self._lines[split])
+
+    def encode(self, text: str) -> list[int]:
+        """Class indices of a text; a character that is not a label is left out."""
+        return [self._index[character] for character in text if character in self._index]
+
+    # -- batches ---------------------------------------------------------------------------------------------------------
+
+    def batches(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        epoch: int = 0,
+        augment: bool = False,
+        shuffle: bool = False,
+        limit: int | None = None,
+    ) -> Batches:
+        """Batches of one padded width each; `limit` takes lines spread over the split, or with `shuffle` at random.
+
+        In order, a line is padded only to its own next multiple of 16. Shuffled, lines of about one width stand together in full
+        batches and the narrower are padded further. Augmented, training lines of the built-in set are composed anew.
+        """
+        named = self._lines[split]
+        anew = augment and split == "train" and self._compose is not None
+        rows = (lambda: self._composed(seed, epoch)) if anew else (lambda: self._rows(split))
+        look = Pass(rows, [line.id for line in named], self.encode, seed=seed, epoch=epoch, vary=augment and not anew)
+        if shuffle:
+            count = len(named) if limit is None else min(limit, len(named))
+            return Batches(lambda: look.mixed(batch_size, count), look.batch, -(-count // batch_size))
+        return Batches(lambda: look.ordered(batch_size, spread(len(named), limit)), look.batch)
+
+    def _rows(self, split: Split) -> list[Row]:
+        return list(zip(self.load(split).rows, (line.text for line in self._lines[split]), strict=True))
+
+    def _composed(self, seed: int, epoch: int) -> list[Row]:
+        assert self._compose is not None
+        return [self._compose((seed, epoch), index) for index in range(self.count("train"))]
+
+    def load(self, split: Split, *, report: Callable[[int, int], None] | None = None) -> Held:
+        """Decode the lines of `split`, once; `report(done, total)` is told of each.
+
+        Raises Problem: exit 3 at the first image that cannot be read, exit 5 when there are more than memory should hold.
+        """
+        if split in self._held:
+            return self._held[split]
+        rows, digest = [], hashlib.sha256()
+        total = sum(row.nbytes for held in self._held.values() for row in held.rows)
+        for line in self._lines[split]:
+            raw = self._corpus.read(line)
+            rows.append(lines.pixels(raw, name=line.id if line.id in line.where else f"{line.id} ({line.where})"))
+            digest.update(f"{line.id}\t{line.text}\t{hashlib.sha256(raw).hexdigest()}\n".encode())
+            if (total := total + rows[-1].nbytes) > MOST_MEMORY:
+                what = f"{len(rows):,} of {self.count(split):,} {split} lines fill {MOST_MEMORY >> 30} GB of memory"
+                raise bad_environment(what, remedy=f"use fewer: set {split} to a number of lines")
+            if report:
+                report(len(rows), self.count(split))
+        return self._held.setdefault(split, Held(rows, digest.hexdigest()))
+
+    # -- readings --------------------------------------------------------------------------------------------------------
+
+    def read(self, outputs: Feeds) -> list[str]:
+        """Greedy readings of logits (b, t, classes)."""
+        return [ctc.spell(ids, self.labels) for ids in ctc.greedy(outputs["logits"])]
+
+    def read_beam(self, outputs: Feeds, *, width: int = ctc.BEAM_WIDTH) -> list[str]:
+        """Beam search readings of logits (b, t, classes)."""
+        return [ctc.spell(ids, self.labels) for ids in ctc.beam(outputs["logits"], width=width)]
+
+    def score(self, predict: Predict, split: Split, *, limit: int | None = None) -> Score:
+        """CER of greedy readings; `also` holds the share of exact lines. Errors and weights are in the split's order."""
+        chosen = [self._lines[split][index] for index in spread(self.count(split), limit)]
+        readings: dict[str, str] = {}
+        for batch in self.batches(split, batch_size=BATCH, limit=limit):
+            readings.update(zip(batch.ids, self.read(predict(batch.inputs)), strict=True))
+        errors, weights = edits([line.text for line in chosen], [readings[line.id] for line in chosen])
+        exact = float(np.mean(errors == 0)) if len(errors) else 0.0
+        return Score(CER, float(errors.sum() / max(1.0, weights.sum())), errors, weights, {"exact": exact})
+
+    def probes(self) -> dict[str, Feeds]:
+        """Validation lines of the widths that latency is measured at: one that is so wide, else several side by side, cut."""
+        return {f"w{width}": {"image": lines.stack([_wide(self.load("val").rows, width)], width=width)} for width in PROBES}
+
+    def samples(self, split: Split, count: int) -> list[Sample]:
+        """Lines spread over the split, as PNG files of their original size."""
+        return [self._sample(self._lines[split][index]) for index in spread(self.count(split), count)]
+
+    def _sample(self, line: Line) -> Sample:
+        raw = lines.png(np.asarray(lines.decode(self._corpus.read(line), name=line.id)))
+        return Sample(line.id, raw, {"image": lines.apply(lines.STEPS, raw, name=line.id)}, line.text)
+
+    # -- where it comes from ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Source, counts, how it was split, what is wanting; plain JSON. Decodes every image, so a damaged one is found now."""
+        found: dict[str, Any] = {"task": "ocr", **self._corpus.facts, "case": self._case}
+        found.update(charset="given" if self._given else "training lines", labels=len(self.labels))
+        found["lines"] = {split: self._facts(split) for split in SPLITS}
+        found["warnings"] = list(_warnings(found["lines"]))
+        for warning in found["warnings"]:
+            log.warning(warning)
+        return found
+
+    def _facts(self, split: Split) -> dict[str, Any]:
+        held, named = self.load(split), self._lines[split]
+        steps = [lines.padded(row.shape[1]) // STRIDE for row in held.rows]
+        short = [line.id for line, have in zip(named, steps, strict=True) if ctc.steps_needed(self.encode(line.text)) > have]
+        return {
+            "count": len(named),
+            "characters": sum(len(line.text) for line in named),
+            "empty": sum(not line.text for line in named),
+            "unlearnable": len(short),
+            "unlearnable_first": short[:3],
+            "unseen": charset.unseen(named, self.labels),
+            "median_width": float(np.median([row.shape[1] for row in held.rows])),
+            "sha256": held.digest,
+        }
+
+
+def _chosen(named: tuple[Line, ...], limit: int | None) -> tuple[Line, ...]:
+    return tuple(named[place] for place in spread(len(named), limit))
+
+
+def _wide(rows: Sequence[Pixels], width: int) -> Pixels:
+    """The first row that is padded to `width`; without one, rows side by side, cut there."""
+    for row in rows:
+        if lines.padded(row.shape[1]) == width:
+            return row
+    joined: list[Pixels] = []
+    while sum(row.shape[1] for row in joined) < width:
+        joined.append(rows[len(joined) % len(rows)])
+    return np.concatenate(joined, axis=1)[:, :width]
+
+
+def _warnings(splits: Mapping[Split, Mapping[str, Any]]) -> Iterator[str]:
+    for split, facts in splits.items():
+        if facts["unlearnable"]:
+            names = ", ".join(facts["unlearnable_first"])
+            what = f"{facts['unlearnable']} of {facts['count']} {split} labels are longer than a model can spell in their image's width"
+            yield f"{what} (a step every {STRIDE} pixels), e.g. {names}"
+        if facts["unseen"]:
+            yield f"{split} has characters that training never shows, counted as errors: {' '.join(facts['unseen'])}"

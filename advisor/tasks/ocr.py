@@ -1,0 +1,86 @@
+"""Optical character recognition, line by line: images of one line of text in, characters out, CTC between them.
+
+Idea: every line is scaled to 32 pixels high, its width kept; batches hold lines of one padded width, so that padding is part of
+the input and a line reads the same alone and in company. Score: character error rate over greedy readings, exact lines beside it.
+Source: the layout and metric of the deep-text-recognition benchmarks, Baek et al. 2019, arXiv:1904.01906; CER counted by jiwer.
+Shape: image (b, 1, 32, w) float32 in [-1, 1] → logits (b, w / 4, classes), class 0 the blank, class i + 1 the label i.
+Reads: a folder with TSV, CSV or JSONL lists, an LMDB, or, given nothing, the built-in handwritten digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advisor.data import charset, digits, lmdb, manifest
+from advisor.data.corpus import SPLITS
+from advisor.data.textlines import CER, LineData
+from rules.examples import Metric
+from rules.problems import Problem, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULTS: Mapping[str, Any] = {"charset": None, "case": "keep", "train": None, "val": None, "test": None}
+
+
+@dataclass(frozen=True, slots=True)
+class OcrTask:
+    """The task. `alpha` shares distillation between the teacher's frames (alpha) and the labels (1 - alpha)."""
+
+    name: str = "ocr"
+    metric: Metric = CER
+    alpha: float = 0.5
+    blank_weight: float = 0.1  # of a frame the teacher is sure is blank
+    sequence: float = 0.0  # weight of CTC towards the teacher's own reading
+
+    def open(self, source: Path | None, *, seed: int = 0, settings: Mapping[str, Any] | None = None) -> LineData:
+        """The data at `source` (a folder or an LMDB), or the built-in digits.
+
+        `settings`: charset (the characters to know; else those of the training lines), case ("keep", "upper", "lower"), and
+        train, val, test (how many lines of each split to use). Raises Problem: exit 2 for a wrong setting, 3 for refused data, 5
+        for a missing package. Images are decoded when first needed.
+        """
+        chosen = _settings(settings or {})
+        if source is None:
+            counts = {split: chosen[split] or digits.COUNTS[split] for split in SPLITS}
+            corpus, compose, limits = digits.corpus(counts, seed=seed), digits.anew(seed), None
+        else:
+            corpus = lmdb.corpus(source, seed=seed) if lmdb.holds(source) else manifest.corpus(source, seed=seed)
+            compose, limits = None, {split: chosen[split] for split in SPLITS}
+        return LineData(corpus, case=chosen["case"], given=chosen["charset"], limits=limits, compose=compose)
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """CTC, nats a character: output (b, t, classes) logits, targets labels (b, n) and lengths (b,)."""
+        from advisor.ctc_losses import ctc
+
+        return ctc(output, targets["labels"], targets["lengths"])
+
+    def distil_loss(self, student: Tensor, teacher: Tensor, targets: Mapping[str, Tensor] | None, *, temperature: float) -> Tensor:
+        """The teacher's frames at `temperature`, blanks counting little; with targets the labels too, with `sequence` its reading."""
+        from advisor import ctc_losses
+
+        loss = ctc_losses.frames(student, teacher, temperature=temperature, blank_weight=self.blank_weight)
+        if targets is not None:
+            loss = self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
+        return loss + self.sequence * ctc_losses.sequence(student, teacher) if self.sequence else loss
+
+
+TASK = OcrTask()
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with their defaults. Raises Problem (exit 2) for an unknown one and for a value that is not allowed."""
+    for key in settings:
+        if key not in DEFAULTS:
+            raise unknown("setting of the ocr task", key, DEFAULTS)
+    chosen = {**DEFAULTS, **settings}
+    if chosen["case"] not in charset.CASES:
+        raise unknown("case", str(chosen["case"]), charset.CASES)
+    for split in SPLITS:
+        wanted = chosen[split]
+        if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
+            raise Problem(f"{split} is {wanted!r}, allowed: a number of lines, 1 or more", remedy="leave it out for all there are")
+    return chosen

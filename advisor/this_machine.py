@@ -1,0 +1,137 @@
+"""This machine as a device: what its processor says it can do. Never fails; what cannot be read is assumed small and said so.
+
+Linux answers through /proc and cgroups, macOS through the `platform` module. Rates are an estimate from the instruction set and
+the clock: two fused multiply-adds a cycle over the vector width, which is what the large cores of the last ten years have
+(Fog, "Instruction tables", agner.org/optimize). `advisor profile` measures; this only says what to expect.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from rules.facts import Device, Rate, Source
+
+NAME = "this-machine"
+SOURCE = Source(
+    "this-machine",
+    "Read from this machine: instruction sets, cores, clock and memory as the operating system reports them",
+    "https://www.agner.org/optimize/instruction_tables.pdf",
+    2026,
+    "documentation",
+    "Peak rates are two fused multiply-adds a cycle over the vector width: an estimate.",
+)
+ASSUMED_HZ = 2.0e9
+ASSUMED_RAM = 2_000_000_000
+MEMORY = 10e9  # bytes/s one core sustains; laptops and servers reach 8 to 20
+NODE = 1e-6  # s, what onnxruntime spends on a small node beside its arithmetic
+FLAGS = {  # as /proc/cpuinfo spells them -> as a device file does
+    "avx2": "avx2",
+    "avx512f": "avx512",
+    "avx512_vnni": "avx512-vnni",
+    "avx_vnni": "avx-vnni",
+    "amx_int8": "amx",
+    "asimd": "neon",
+    "asimddp": "dotprod",
+    "i8mm": "i8mm",
+}
+
+
+@lru_cache(maxsize=1)
+def detect() -> Device:
+    """The device `this-machine`, read once a process."""
+    return device_from(_read("/proc/cpuinfo"), machine=_machine(), cores=_cores(), ram_bytes=_ram())
+
+
+def device_from(cpuinfo: str, *, machine: str, cores: int, ram_bytes: int) -> Device:
+    """The device that a text of /proc/cpuinfo describes. `machine` is the architecture's name, e.g. "x86_64"."""
+    fields = _fields(cpuinfo)
+    isa = _isa(fields, machine)
+    vnni = bool({"avx512-vnni", "avx-vnni", "amx"} & set(isa))
+    return Device(
+        name=NAME,
+        title=f"this machine ({fields.get('model name') or fields.get('Model') or machine or 'unknown processor'})",
+        kind="cpu",
+        isa=isa,
+        cores=max(1, cores),
+        ram_bytes=ram_bytes,
+        runtimes=("onnxruntime-cpu",),
+        precisions=("fp32", "int8"),
+        source=SOURCE.id,
+        integer_format="u8s8" if vnni or isa[0] != "x86-64" else "u8u8",  # x86 without VNNI adds U8S8 products in saturating 16 bits
+        align=16 if "avx512" in isa else 8,
+        rates=_rates(isa, _clock(cpuinfo), vnni=vnni),
+        notes=("Rates are estimated from the instruction set and the clock; advisor profile measures.",),
+    )
+
+
+def _fields(cpuinfo: str) -> dict[str, str]:
+    """The first processor's lines (and, on a Raspberry Pi, the board's name at the end)."""
+    found: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(key.strip(), value.strip())
+    return found
+
+
+def _isa(fields: Mapping[str, str], machine: str) -> tuple[str, ...]:
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    base = {"x86_64": "x86-64", "amd64": "x86-64", "arm64": "aarch64", "aarch64": "aarch64"}.get(machine.lower(), machine or "unknown")
+    found = [name for flag, name in FLAGS.items() if flag in flags]
+    if base == "aarch64" and not flags:  # macOS: every 64-bit Apple core has both
+        found = ["neon", "dotprod"]
+    return (base, *found)
+
+
+def _rates(isa: tuple[str, ...], clock: float, *, vnni: bool) -> dict[str, Rate]:
+    lanes = 8 if "avx2" in isa or "avx512" in isa else 4  # fp32 values a vector; AVX-512 cores keep the rate of two 256-bit units or better
+    fp32 = 2 * lanes * clock
+    widened = 4 if vnni or "dotprod" in isa else 1.5
+    found = {"fp32": (fp32, "macs/s"), "int8": (fp32 * widened, "macs/s"), "memory": (MEMORY, "bytes/s"), "node": (NODE, "s")}
+    return {name: Rate(value, unit, SOURCE.id, "estimate") for name, (value, unit) in found.items()}
+
+
+def _clock(cpuinfo: str) -> float:
+    """Hz: the highest the processor is allowed, else the highest it reports, to a tenth of a GHz so that answers stay put."""
+    try:
+        return float(_read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")) * 1e3
+    except ValueError:
+        pass
+    seen = [line.partition(":")[2] for line in cpuinfo.splitlines() if line.startswith("cpu MHz")]
+    try:
+        return round(max(map(float, seen)) / 100) * 1e8 or ASSUMED_HZ
+    except ValueError:
+        return ASSUMED_HZ
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def _ram() -> int:
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        physical = ASSUMED_RAM
+    allowed = _read("/sys/fs/cgroup/memory.max").strip()  # a container's limit; "max" where there is none
+    return min(physical, int(allowed)) if allowed.isdigit() and int(allowed) else max(physical, 1)
+
+
+def _machine() -> str:
+    try:
+        return os.uname().machine
+    except (AttributeError, OSError):
+        return os.environ.get("PROCESSOR_ARCHITECTURE", "")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

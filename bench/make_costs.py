@@ -1,0 +1,213 @@
+"""Counts what every built variant costs, operator by operator, and writes rules/knowledge/costs/<architecture>.json (`make costs`).
+
+The graph is exported as the pipeline exports it, in float and in the int8 form its card names, and opened on onnxruntime at the
+"extended" level: there integer operators and fusions have their final names, while the blocked layouts, which differ from one
+instruction set to the next, come only at "all". One profiled run gives the shapes; the weights are read from the optimised file.
+Weights are random and change no figure. The cards are read as plain TOML, because the loader of the knowledge wants these files.
+
+    python bench/make_costs.py            writes all
+    python bench/make_costs.py crnn       writes one
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+
+from advisor.instantiate import CARD_CLASSES, builder  # noqa: E402
+from compress.context import Target  # noqa: E402
+from compress.export import export  # noqa: E402
+from rules.examples import Feeds, Port, Signature  # noqa: E402
+from rules.facts import Cost, Operator  # noqa: E402
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+KNOWLEDGE = ROOT / "rules" / "knowledge"
+WIDTHS = (128, 320)
+WEIGHTED = {"Conv", "FusedConv", "QLinearConv", "ConvInteger"}
+PRODUCTS = {
+    *("MatMul", "FusedMatMul", "Gemm", "QGemm", "QLinearMatMul", "MatMulInteger"),
+    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"),
+}
+RECURRENT = {"LSTM", "DynamicQuantizeLSTM"}
+SIZES = {"float": 4, "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1, "float16": 2, "double": 8}
+Sized = tuple[list[int], int]  # a tensor's shape and its bytes
+
+
+class Lines:
+    """Random text lines, as much of a task's data as an export asks for."""
+
+    signature = Signature(
+        (Port("image", "float32", ("batch", 1, 32, "width"), {"width": (16, 4096, 16)}),),
+        (Port("logits", "float32", ("batch", "time", CARD_CLASSES)),),
+    )
+
+    def probes(self) -> Mapping[str, Feeds]:
+        return {f"w{width}": line(width) for width in WIDTHS}
+
+
+def line(width: int) -> dict[str, np.ndarray]:
+    """One random line, (1, 1, 32, width)."""
+    return {"image": np.random.default_rng(width).random((1, 1, 32, width), dtype=np.float32)}
+
+
+def built(folder: Path = KNOWLEDGE / "architectures") -> Iterator[dict[str, Any]]:
+    """The tables of the cards that can be built, by name."""
+    for path in sorted(folder.glob("*.toml")):
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+        if card["status"] == "built":
+            yield card
+
+
+def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
+    """The costs of one variant: float and int8, at every width."""
+    import torch
+
+    settings = next(size.get("settings", {}) for size in card["variant"] if size["name"] == variant)
+    torch.manual_seed(0)
+    module = builder(card["builds"])(classes=CARD_CLASSES, **settings)
+    params = sum(parameter.numel() for parameter in module.parameters())
+    costs = []
+    with TemporaryDirectory() as folder:
+        graph = export(module, Lines(), Path(folder) / "model.onnx", target=Target())
+        for precision, path in (("fp32", graph), ("int8", quantized(graph, card["traits"]["int8"]))):
+            for width in WIDTHS:
+                operators = tuple(profiled(path, line(width)))
+                shape, size = f"1x1x32x{width}", path.stat().st_size
+                costs.append(Cost(card["name"], variant, precision, shape, size, params, operators))
+    return costs
+
+
+def quantized(graph: Path, form: str) -> Path:
+    """The int8 file beside `graph`: "static" QDQ, "dynamic" matrix products, or the "hybrid" of static QDQ and dynamic LSTMs."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready, static, int8 = (graph.with_name(f"{name}.onnx") for name in ("ready", "static", "int8"))
+    if form == "dynamic":
+        constant = {"MatMulConstBOnly": True}
+        quantize_dynamic(graph, int8, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], extra_options=constant)
+        return int8
+    quant_pre_process(str(graph), str(ready))
+    formats = {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    quantize_static(str(ready), str(static), _reader(), per_channel=True, **formats)
+    if form == "static":
+        return static
+    quantize_dynamic(static, int8, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM"])
+    return int8
+
+
+def _reader() -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        lines = iter([line(width) for width in WIDTHS])
+
+        def get_next(self) -> Any:
+            return next(self.lines, None)
+
+    return Reader()
+
+
+def profiled(path: Path, feeds: Feeds) -> Iterator[Operator]:
+    """The operators of the optimised graph in the order they ran, with their sizes on these inputs."""
+    import onnx
+    import onnxruntime as ort
+
+    with TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.enable_profiling = True
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        events = _events(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]), feeds)
+        graph = onnx.load(options.optimized_model_filepath).graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    flowing = {name: (list(array.shape), array.nbytes) for name, array in feeds.items()}
+    for node in graph.node:
+        if node.name in events:  # constants have no event: they run nowhere
+            outputs = map(_sized, events[node.name]["output_type_shape"])
+            flowing |= dict(zip(filter(None, node.output), outputs, strict=True))
+            yield _operator(node, weights, flowing)
+
+
+def _events(session: ort.InferenceSession, feeds: Feeds) -> dict[str, dict[str, Any]]:
+    """For each node by name, the shapes of what went in and came out."""
+    session.run(None, dict(feeds))
+    entries = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    end = "_kernel_time"
+    return {
+        entry["name"].removesuffix(end): entry["args"] for entry in entries if entry.get("cat") == "Node" and entry["name"].endswith(end)
+    }
+
+
+def _operator(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto], flowing: Mapping[str, Sized]) -> Operator:
+    held = [weights[name] for name in node.input if name in weights]
+    inside = [flowing[name] for name in node.input if name in flowing]
+    outside = [flowing[name] for name in node.output if name]
+    macs = 0
+    if node.op_type in WEIGHTED:
+        kernel = next(tensor for tensor in held if len(tensor.dims) > 1)
+        macs = prod(outside[0][0]) * prod(kernel.dims[1:])
+    elif node.op_type in PRODUCTS:
+        macs = prod(outside[0][0]) * inside[0][0][-1]
+    elif node.op_type in RECURRENT:
+        time, batch, _ = inside[0][0]
+        macs = time * batch * sum(prod(tensor.dims) for tensor in held if len(tensor.dims) == 3)
+    held_bytes = sum(prod(tensor.dims) * _width(tensor.data_type) for tensor in held)
+    return Operator(node.op_type, macs, held_bytes, sum(size for _, size in inside), sum(size for _, size in outside), node.name)
+
+
+def _sized(entry: Mapping[str, list[int]]) -> Sized:
+    """Shape and bytes of a tensor as the profiler writes it, {"float": [1, 16, 80]}."""
+    kind, shape = next(iter(entry.items()))
+    return shape, prod(shape) * SIZES[kind]
+
+
+def _width(kind: int) -> int:
+    import onnx
+
+    return int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+
+def text(architecture: str, costs: list[Cost]) -> str:
+    """The file of one architecture: JSON, one operator a line, the same bytes for the same graphs."""
+    body = ",\n".join(_cost(cost) for cost in costs)
+    return f'{{"schema_version": 1, "architecture": {json.dumps(architecture)}, "costs": [\n{body}\n]}}\n'
+
+
+def _cost(cost: Cost) -> str:
+    head = {name: value for name, value in asdict(cost).items() if name not in ("architecture", "operators")}
+    order = ("op", "name", "macs", "weight_bytes", "in_bytes", "out_bytes")
+    rows = ",\n  ".join(json.dumps({key: getattr(operator, key) for key in order}) for operator in cost.operators)
+    return f'{json.dumps(head)[:-1]}, "operators": [\n  {rows}]}}'
+
+
+def main(arguments: list[str]) -> int:
+    for card in built():
+        if not arguments or card["name"] in arguments:
+            costs = [cost for size in card["variant"] for cost in count(card, size["name"])]
+            path = KNOWLEDGE / "costs" / f"{card['name']}.json"
+            path.write_text(text(card["name"], costs), encoding="utf-8")
+            print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,272 @@
+"""Candidates of a task on a device, judged and ranked: the contest behind a recommendation. Pure, as the engine is.
+
+A contest is prepared once for a task and a device (predictions, sizes, compiled rules) and held for any request. Score = the
+cell's fit + the preferences of the rules that fired. Ties break by predicted cost, then by name. Beside the rules of the files
+there are the budgets, which compare a prediction with a request, and one rule of honesty: what cannot be built is never the pick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rules.conditions import CARD
+from rules.engine import Judgement, Ruleset, compile_rules, judge, specialise
+from rules.facts import (
+    STAGES,
+    Candidate,
+    Card,
+    Cell,
+    Cost,
+    Device,
+    Facts,
+    PlannedStage,
+    Prediction,
+    Recommendation,
+    Rule,
+    TaskRow,
+    Value,
+    Variant,
+    Verdict,
+)
+from rules.latency import cost_of, memory_of, predict, shipped_precision, size_of
+
+PRUNED = 0.5  # what structured pruning may leave of a net: the low end of the size and memory of what is built here
+MAY_MISS = 10.0  # taken off where the middle misses a budget, twice it below: one that meets the budget is the safer choice
+SHORT = {"latency_ms": "latency", "size_bytes": "size", "ram_bytes": "ram"}  # budget.latency, derived.latency_tight …
+NAMES = {"latency_ms": "latency", "size_bytes": "size", "ram_bytes": "memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One cell of the matrix with all that a request does not change: facts about card, variant and device, and predictions."""
+
+    cell: Cell
+    card: Card
+    variant: Variant | None
+    facts: Facts
+    prediction: Prediction | None
+    estimates: Mapping[str, tuple[float, float, float]]  # of what each budget limits: (low end, between, middle)
+    ruleset: Ruleset  # as far as this contender leaves it open
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A task on a device, ready for requests."""
+
+    row: TaskRow
+    device: Device
+    contenders: tuple[Contender, ...]
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Who stays, best first and what can be built before references, and who does not, the nearest miss first."""
+
+    kept: tuple[Candidate, ...]
+    refused: tuple[Candidate, ...]
+
+
+def name_of(architecture: str, variant: str) -> str:
+    """How a candidate is called in messages."""
+    return f"{architecture}/{variant}" if variant else architecture
+
+
+def contest(
+    row: TaskRow, device: Device, *, cards: Mapping[str, Card], costs: Mapping[str, Sequence[Cost]], rules: Iterable[Rule]
+) -> Contest:
+    """Prepare a task for a device: everything that does not depend on the request, once."""
+    rules = tuple(rules)
+    ruleset = compile_rules(rules)
+    entrants = tuple(_contender(cell, cards[cell.architecture], device, costs.get(cell.architecture, ()), ruleset) for cell in row.cells)
+    return Contest(row, device, entrants, rules)
+
+
+def _contender(cell: Cell, card: Card, device: Device, costs: Sequence[Cost], ruleset: Ruleset) -> Contender:
+    variant = next((item for item in card.variants if not cell.variant or item.name == cell.variant), None)
+    precision = shipped_precision(card, device)
+    cost = cost_of(card, variant, costs, precision) if variant else None
+    prediction = predict(variant, cost, device, precision) if variant else None
+    size = size_of(variant, cost, precision) if variant else None
+    memory = memory_of(variant, cost, precision) if variant else None
+    facts: dict[str, Value | None] = {f"card.{name}": getattr(card, name) for name in CARD}
+    facts |= {f"card.{name}": value for name, value in card.traits.items()}
+    facts |= _device_facts(device)
+    facts |= {
+        "cell.role": cell.role,
+        "cell.fit": cell.fit,
+        "candidate.precision": precision,
+        "candidate.size_bytes": size,
+        "candidate.ram_bytes": memory,
+    }
+    if variant:
+        facts |= {"variant.name": variant.name, "variant.params": variant.params or None, "variant.macs": variant.macs or None}
+    if prediction:
+        facts |= {f"candidate.latency_ms_{end}": getattr(prediction, f"{end}_ms") for end in ("low", "mid", "high")}
+    return Contender(cell, card, variant, facts, prediction, _estimates(card, prediction, size, memory), specialise(ruleset, facts))
+
+
+def _estimates(card: Card, prediction: Prediction | None, size: int | None, memory: int | None) -> dict[str, tuple[float, float, float]]:
+    left = PRUNED if card.status == "built" else 1.0
+    ends = {"size_bytes": (size * left, float(size))} if size else {}
+    if memory:
+        ends["ram_bytes"] = (memory * left, float(memory))
+    if prediction:
+        ends["latency_ms"] = (prediction.low_ms, prediction.mid_ms)
+    return {name: (low, (low * mid) ** 0.5, mid) for name, (low, mid) in ends.items()}
+
+
+def _device_facts(device: Device) -> dict[str, Value | None]:
+    return {
+        "device.name": device.name,
+        "device.kind": device.kind,
+        "device.isa": device.isa,
+        "device.cores": device.cores,
+        "device.ram_bytes": device.ram_bytes,
+        "device.runtimes": device.runtimes,
+        "device.precisions": device.precisions,
+        "device.integer_format": device.integer_format,
+        "device.align": device.align,
+        "device.opset": device.opset,
+        "device.ir_version": device.ir_version,
+    }
+
+
+def hold(contest: Contest, request: Facts) -> Outcome:
+    """Judge every contender under the request's facts (`request.…`), and rank them."""
+    kept: list[tuple[tuple[object, ...], Candidate]] = []
+    refused: list[tuple[tuple[object, ...], Candidate]] = []
+    for entrant in contest.contenders:
+        candidate = _judged(entrant, contest, request)
+        forbids = sum(verdict.effect == "forbid" for verdict in candidate.verdicts)
+        place = (candidate.status != "built", forbids, -candidate.score, _cost(entrant), candidate.architecture, candidate.variant)
+        (refused if forbids else kept).append((place, candidate))
+    return Outcome(*(tuple(candidate for _, candidate in sorted(group, key=lambda pair: pair[0])) for group in (kept, refused)))
+
+
+def _cost(entrant: Contender) -> float:
+    """Predicted cost for ties; unknown comes last."""
+    return entrant.prediction.mid_ms if entrant.prediction else float("inf")
+
+
+def _judged(entrant: Contender, contest: Contest, request: Facts) -> Candidate:
+    budgets, tight = _budgets(entrant, contest.device, request)
+    found = judge({**entrant.facts, **request, **tight}, entrant.ruleset)
+    verdicts = (*budgets, *_honesty(entrant, found), *found.verdicts)
+    forbidden = found.forbidden or any(verdict.effect == "forbid" for verdict in budgets)
+    built = entrant.card.status == "built"
+    return Candidate(
+        architecture=entrant.card.name,
+        variant=entrant.variant.name if entrant.variant else "",
+        role=entrant.cell.role,
+        score=entrant.cell.fit + found.weight + sum(verdict.weight for verdict in budgets),
+        status=entrant.card.status,
+        because=entrant.cell.because,
+        source=entrant.cell.source,
+        verdicts=verdicts,
+        prediction=entrant.prediction,
+        size_bytes=int(entrant.estimates["size_bytes"][2]) if "size_bytes" in entrant.estimates else None,
+        params=(entrant.variant.params or None) if entrant.variant else None,
+        teacher=entrant.cell.teacher,
+        stages=_plan(entrant, found) if built and not forbidden else (),
+        evidence=entrant.card.evidence,
+    )
+
+
+def _budgets(entrant: Contender, device: Device, request: Facts) -> tuple[list[Verdict], dict[str, Value]]:
+    """The budgets as verdicts: refused where even the low end misses, a warning where only the middle does."""
+    said: list[Verdict] = []
+    tight: dict[str, Value] = {}
+    for name, (low, between, mid) in entrant.estimates.items():
+        limit = _limit(name, device, request)
+        if mid <= limit:
+            continue
+        rule = f"budget.{SHORT[name]}"
+        matched = (
+            f"request.{name} is {amount(name, limit)}",
+            f"estimated {amount(name, low)} at the least, {amount(name, mid)} in the middle",
+        )
+        if low > limit:
+            said.append(Verdict(rule, "forbid", 0.0, _exceeds(name, low, limit, built=entrant.card.status == "built"), "", matched))
+            continue
+        miss, weight = ("is likely to", 2 * MAY_MISS) if between > limit else ("may", MAY_MISS)
+        because = f"{miss} miss the {NAMES[name]} budget of {amount(name, limit)}: the middle of the estimate is {amount(name, mid)}"
+        said.append(Verdict(rule, "warn", 0.0, because, "", matched))
+        said.append(Verdict(rule, "avoid", -weight, because, "", matched))
+        tight[f"derived.{SHORT[name]}_tight"] = True
+    return said, tight
+
+
+def _limit(name: str, device: Device, request: Facts) -> float:
+    """The budget in force; endless when nothing is stated. Memory is never more than the device has."""
+    stated = request.get(f"request.{name}")
+    limit = float(stated) if isinstance(stated, int | float) else float("inf")
+    return min(limit, device.ram_bytes) if name == "ram_bytes" else limit
+
+
+def _exceeds(name: str, low: float, limit: float, *, built: bool) -> str:
+    if name == "latency_ms":
+        said = f"even the low end of its predicted latency, {amount(name, low)}, exceeds"
+    else:
+        said = f"{'pruned by half it still' if built else 'it'} needs {amount(name, low)}, more than"
+    return f"{said} the {NAMES[name]} budget of {amount(name, limit)}"
+
+
+def amount(name: str, value: float) -> str:
+    """A budget's number with its unit: milliseconds, or megabytes of 10^6 bytes."""
+    return f"{value:.3g} ms" if name == "latency_ms" else f"{value / 1e6:.3g} MB"
+
+
+def _honesty(entrant: Contender, found: Judgement) -> tuple[Verdict, ...]:
+    """What the engine itself has to say: a reference is never the pick, and distillation needs a teacher."""
+    if entrant.card.status != "built":
+        because = f"a reference, never the pick: {entrant.card.reason}"
+        return (Verdict("status.reference", "warn", 0.0, because, entrant.card.source, ("card.status is reference",)),)
+    if "distil" in found.stages and not entrant.cell.teacher:
+        because = "no larger variant is named as its teacher, so it is trained without distillation"
+        return (Verdict("plan.distil", "warn", 0.0, because, "", ("cell.teacher is empty",)),)
+    return ()
+
+
+def _plan(entrant: Contender, found: Judgement) -> tuple[PlannedStage, ...]:
+    """The stages the rules asked for, in the order of a plan, with the settings they set."""
+    asked = dict(found.stages)
+    planned: list[PlannedStage] = []
+    for stage in STAGES:
+        if stage == "distil" and not entrant.cell.teacher:
+            continue
+        reasons, ids = asked.get(stage, ()), []
+        if reasons:
+            because, ids = "; ".join(verdict.because for verdict in reasons), [verdict.rule for verdict in reasons]
+        elif stage in _ALWAYS:
+            because, ids = _ALWAYS[stage], [f"plan.{stage}"]
+        else:
+            continue
+        settings = {key.partition(".")[2]: value for key, value in found.settings.items() if key.startswith(f"{stage}.")}
+        planned.append(PlannedStage(stage, settings, because, ", ".join(ids)))
+    return tuple(planned)
+
+
+_ALWAYS = {
+    "train": "a net has to learn the task before anything can be taken away from it",
+    "export": "what ships is an ONNX file, checked against the trained module",
+}
+
+
+def pick(kept: Sequence[Candidate]) -> Candidate | None:
+    """The first that can be built; None when nothing fits, or only references do."""
+    return next((candidate for candidate in kept if candidate.status == "built"), None)
+
+
+def nearest_miss(outcome: Outcome | Recommendation) -> tuple[str, str]:
+    """Without a pick: the nearest miss ("" when there is none) and what binds it. With one: ("", "")."""
+    if pick(outcome.kept):
+        return "", ""
+    miss = next((candidate for candidate in outcome.refused if candidate.status == "built" or not outcome.kept), None)
+    binds = "; ".join(f"{verdict.because} ({verdict.rule})" for verdict in (miss.verdicts if miss else ()) if verdict.effect == "forbid")
+    if outcome.kept:
+        first = outcome.kept[0]
+        only = f"{name_of(first.architecture, first.variant)} fits, as a reference: it cannot be built here"
+        return (name_of(miss.architecture, miss.variant), f"{only}; {binds}") if miss else ("", only)
+    return (name_of(miss.architecture, miss.variant), binds) if miss else ("", "the task has no candidates")

@@ -1,0 +1,238 @@
+"""What would change the answer: every threshold in the rules and the budgets, crossed, and the contest held again.
+
+A number of the request matters only where a rule or a prediction compares with it, so the answer is constant between those
+values. Each is tried on both sides; a flip is reported where the pick changes, or, with the pick unchanged, its plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import overload
+
+from rules.conditions import kind_of
+from rules.facts import Candidate, Direction, Facts, Flip, Recommendation, Value, Verdict
+from rules.problems import unknown
+from rules.ranking import Contest, hold, name_of, pick
+
+NUMBERS = ("latency_ms", "size_bytes", "ram_bytes", "examples", "charset_size")
+WHOLE = ("size_bytes", "ram_bytes", "examples", "charset_size")
+LEAST = {"latency_ms": 0.0, "size_bytes": 1, "ram_bytes": 1, "examples": 0, "charset_size": 1}
+SWITCHES: dict[str, tuple[Value, ...]] = {
+    "streaming": (True, False),
+    "explain": (True, False),
+    "pretrained": (True, False),
+    "licence": ("any", "permissive"),
+}
+PER_DIRECTION = 3  # flips of one fact in one direction that are worth reading
+
+
+class Flips(Sequence[Flip]):
+    """The flips of an answer, worked out when first looked at: most answers are given without anyone asking."""
+
+    __slots__ = ("_compute", "_found")
+
+    def __init__(self, compute: Callable[[], tuple[Flip, ...]]) -> None:
+        self._compute = compute
+        self._found: tuple[Flip, ...] | None = None
+
+    def _all(self) -> tuple[Flip, ...]:
+        if self._found is None:
+            self._found = self._compute()
+        return self._found
+
+    @overload
+    def __getitem__(self, index: int) -> Flip: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Flip]: ...
+    def __getitem__(self, index: int | slice) -> Flip | Sequence[Flip]:
+        return self._all()[index]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __iter__(self) -> Iterator[Flip]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+
+def flips(contest: Contest, request: Facts) -> tuple[Flip, ...]:
+    """Every single change of the request that changes the answer, the device staying. Nearest thresholds first."""
+    now = _Answer(contest, request)
+    found: list[Flip] = []
+    for name in NUMBERS:
+        found += _number(contest, request, name, now)
+    for name, values in SWITCHES.items():
+        found += _switch(contest, request, name, values, now)
+    return tuple(found)
+
+
+class _Answer:
+    """A held contest, as far as a flip looks: the pick, its stages, and what was said about whom."""
+
+    __slots__ = ("outcome", "pick", "stages")
+
+    def __init__(self, contest: Contest, request: Facts) -> None:
+        self.outcome = hold(contest, request)
+        best = pick(self.outcome.kept)
+        self.pick = name_of(best.architecture, best.variant) if best else ""
+        self.stages = best.stages if best else ()
+
+    def said_of(self, name: str) -> tuple[Verdict, ...]:
+        """What was said about a candidate, kept or refused."""
+        candidates = (*self.outcome.kept, *self.outcome.refused)
+        return next((found.verdicts for found in candidates if name_of(found.architecture, found.variant) == name), ())
+
+
+def thresholds(contest: Contest, name: str) -> list[float]:
+    """The values of a number of the request at which anything is compared with it, ascending."""
+    fact = f"request.{name}"
+    found: set[float] = set()
+    for rule in contest.rules:
+        for condition in (*rule.when.all, *rule.when.any, *rule.when.none):
+            if condition.fact == fact and kind_of(condition.value) == "number":
+                found.add(float(condition.value))  # type: ignore[arg-type]  # a number, as just asked
+    for entrant in contest.contenders:
+        found |= set(entrant.estimates.get(name, ()))  # where a budget refuses, and where it begins to warn
+    return sorted(value for value in found if value > 0)
+
+
+def _number(contest: Contest, request: Facts, name: str, now: _Answer) -> list[Flip]:
+    """Walk away from where the request stands, down and up, and note where the answer changes."""
+    points = thresholds(contest, name)
+    if not points:
+        return []
+    stands = request.get(f"request.{name}")
+    if isinstance(stands, int | float):
+        down, up = _down(points, name, stands), _up(points, name, stands)
+        return _walk(contest, request, name, down, now=now, before=now) + _walk(contest, request, name, up, now=now, before=now)
+    endless = 2 * math.ceil(points[-1])
+    stated = _Answer(contest, {**request, f"request.{name}": endless})
+    found = _flip(f"request.{name}", None, (endless, "stated", "becomes"), now, stated)
+    return ([found] if found else []) + _walk(contest, request, name, _down(points, name, endless), now=now, before=stated)
+
+
+Step = tuple[float, Value, Direction]  # the value to try, the threshold to name, how it is reached
+
+
+def _down(points: Sequence[float], name: str, start: float) -> list[Step]:
+    """Both sides of each threshold below the start, the nearest first."""
+    steps: list[Step] = []
+    for point in reversed(points):
+        if name in WHOLE:
+            steps += [(value, value, "at most") for value in (math.floor(point), math.ceil(point) - 1)]
+        else:
+            steps += [(point, point, "at most"), (math.nextafter(point, 0), point, "below")]
+    return [step for step in steps if LEAST[name] <= step[0] < start]
+
+
+def _up(points: Sequence[float], name: str, start: float) -> list[Step]:
+    steps: list[Step] = []
+    for point in points:
+        if name in WHOLE:
+            steps += [(value, value, "at least") for value in (math.ceil(point), math.floor(point) + 1)]
+        else:
+            steps += [(point, point, "at least"), (math.nextafter(point, math.inf), point, "above")]
+    return [step for step in steps if step[0] > start]
+
+
+def _walk(contest: Contest, request: Facts, name: str, steps: Sequence[Step], *, now: _Answer, before: _Answer) -> list[Flip]:
+    fact = f"request.{name}"
+    found: list[Flip] = []
+    for step in steps:
+        then = _Answer(contest, {**request, fact: step[0]})
+        flip = _flip(fact, request.get(fact), step, now, then)
+        if flip and _changed(before, then):
+            found.append(flip)
+        before = then
+        if len(found) == PER_DIRECTION or not then.pick:
+            break
+    return found
+
+
+def _changed(before: _Answer, then: _Answer) -> bool:
+    return (before.pick, _names(before)) != (then.pick, _names(then))
+
+
+def _names(answer: _Answer) -> tuple[str, ...]:
+    return tuple(stage.name for stage in answer.stages)
+
+
+def _flip(fact: str, stands: Value | None, step: Step, now: _Answer, then: _Answer) -> Flip | None:
+    """The flip from `now` to `then`, or None where the answer is the same."""
+    if then.pick != now.pick:
+        return Flip(fact, stands, step[1], step[2], then.pick, _blame(now, then))
+    adds = [stage for stage in then.stages if stage.name not in _names(now)]
+    drops = [stage for stage in now.stages if stage.name not in _names(then)]
+    if not adds and not drops:
+        return None
+    names = [tuple(stage.name for stage in part) for part in (adds, drops)]
+    return Flip(fact, stands, step[1], step[2], then.pick, (adds or drops)[0].rule, adds=names[0], drops=names[1])
+
+
+def _blame(now: _Answer, then: _Answer) -> str:
+    """The rule behind a change of pick: what newly speaks against the old one or for the new one, or no longer the other way."""
+    for effect, without, having, name in (
+        ("forbid", now, then, now.pick),
+        ("forbid", then, now, then.pick),
+        ("avoid", now, then, now.pick),
+        ("prefer", now, then, then.pick),
+        ("avoid", then, now, then.pick),
+        ("prefer", then, now, now.pick),
+    ):
+        old = {verdict.rule for verdict in without.said_of(name) if verdict.effect == effect}
+        new = [verdict.rule for verdict in having.said_of(name) if verdict.effect == effect and verdict.rule not in old]
+        if new:
+            return new[0]
+    return ""
+
+
+def _switch(contest: Contest, request: Facts, name: str, values: Sequence[Value], now: _Answer) -> list[Flip]:
+    fact = f"request.{name}"
+    found = []
+    for value in values:
+        if value != request.get(fact):
+            step: Step = (0.0, value, "becomes")
+            found.append(_flip(fact, request.get(fact), step, now, _Answer(contest, {**request, fact: value})))
+    return [flip for flip in found if flip]
+
+
+def why_not(recommendation: Recommendation, name: str) -> tuple[str, ...]:
+    """Why `name` (an architecture, or architecture/variant) is not the pick: a sentence a reason. Raises Problem when it is unknown."""
+    candidates = {name_of(found.architecture, found.variant): found for found in (*recommendation.kept, *recommendation.refused)}
+    mine = [label for label in candidates if name in (label, candidates[label].architecture)]
+    if not mine:
+        known = {label.partition("/")[0] for label in candidates} | set(candidates)
+        raise unknown("candidate", name, known, remedy="advisor matrix lists a task's candidates")
+    best = pick(recommendation.kept)
+    return tuple(line for label in mine for line in _why(label, candidates[label], best))
+
+
+def _why(label: str, candidate: Candidate, best: Candidate | None) -> list[str]:
+    if candidate is best:
+        return [f"{label} is the pick"]
+    forbids = [verdict for verdict in candidate.verdicts if verdict.effect == "forbid"]
+    if forbids:
+        return [f"{label} is refused by {verdict.rule}: {verdict.because} ({'; '.join(verdict.facts)})" for verdict in forbids]
+    if candidate.status == "reference":
+        return [f"{label} {verdict.because}" for verdict in candidate.verdicts if verdict.rule == "status.reference"]
+    assert best is not None  # a built candidate that is kept and not the pick stands behind one
+    first = f"{label} fits with a score of {candidate.score:g}, behind {name_of(best.architecture, best.variant)} with {best.score:g}"
+    return [first, *_weights(label, candidate), *_weights(name_of(best.architecture, best.variant), best)]
+
+
+def _weights(label: str, candidate: Candidate) -> list[str]:
+    weights = [verdict for verdict in candidate.verdicts if verdict.weight]
+    fit = candidate.score - sum(verdict.weight for verdict in weights)
+    return [
+        f"{label}: fit {fit:g}: {candidate.because}",
+        *(f"{label}: {said.weight:+g} by {said.rule}: {said.because}" for said in weights),
+    ]
