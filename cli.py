@@ -148,6 +148,7 @@ def _job(task: str, data: Path | None, plan_file: Path | None, *, device: str | 
 
     from advisor.answer import as_json
     from advisor.instantiate import spec_settings
+    from advisor.recommend import device as device_named
     from advisor.recommend import plan_toml
     from advisor.recommend import recommend as judge
     from compress.pipeline import Job
@@ -182,7 +183,7 @@ def _job(task: str, data: Path | None, plan_file: Path | None, *, device: str | 
         student=spec(plan.variant),
         teacher=spec(plan.teacher) if plan.teacher else None,
         trained_teacher=load(teacher.parent, teacher.stem)[0] if teacher else None,
-        target=target_for(known.device(request.device)),
+        target=target_for(device_named(known, request.device)),
         recommendation=as_json(answer) if answer else None,
         threads=threads or os.cpu_count() or 1,
     )
@@ -229,6 +230,7 @@ def compress(model: str, out: Path, quiet: bool, **options: Any) -> None:
 
 
 def _file_job(model: str, *, inputs: Path | None, plan_file: Path | None, device: str, task: str | None, data: Path | None, weights: Path | None) -> Any:
+    from advisor.recommend import device as device_named
     from compress.pipeline import Job
     from compress.plan import default, read
     from compress.runtime import check_graph
@@ -246,10 +248,11 @@ def _file_job(model: str, *, inputs: Path | None, plan_file: Path | None, device
     else:
         subject, opened = TASK, open_inputs(graph, inputs)
     plan = read(plan_file) if plan_file else default(subject.name, graph_only=True)
-    return Job(plan=plan, task=subject, data=opened, graph=graph, target=target_for(knowledge().device(device)), threads=os.cpu_count() or 1)
+    return Job(plan=plan, task=subject, data=opened, graph=graph, target=target_for(device_named(knowledge(), device)), threads=os.cpu_count() or 1)
 
 
 def _module_job(model: str, *, weights: Path | None, task: str | None, data: Path | None, plan_file: Path | None, device: str, inputs: Path | None) -> Any:
+    from advisor.recommend import device as device_named
     from compress.pipeline import Job
     from compress.plan import default, read
     from compress.target import target_for
@@ -263,7 +266,7 @@ def _module_job(model: str, *, weights: Path | None, task: str | None, data: Pat
     module = refit(spec.build(), read_state(weights))
     plan = read(plan_file) if plan_file else default(subject.name, graph_only=False)
     opened = subject.open(data, seed=plan.seed, settings=dict(plan.settings))
-    return Job(plan=plan, task=subject, data=opened, student=spec, trained=module, target=target_for(knowledge().device(device)), threads=os.cpu_count() or 1)
+    return Job(plan=plan, task=subject, data=opened, student=spec, trained=module, target=target_for(device_named(knowledge(), device)), threads=os.cpu_count() or 1)
 
 
 def _task(name: str) -> Task:

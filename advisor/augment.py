@@ -106,7 +106,8 @@ def tone(row: Pixels, rng: np.random.Generator, *, grain: bool, paper: int) -> P
     contrast, light = rng.uniform(0.6, 1.15), rng.uniform(-30, 15)
     table = paper + (np.arange(256) - paper) * contrast + light
     if not grain:
-        return np.clip(table, 0, 255).astype(np.uint8)[row]
+        toned: Pixels = np.clip(table, 0, 255).astype(np.uint8)[row]
+        return toned
     noise = _bank()
     start = int(rng.integers(0, NOISE_BANK - row.size))
     shaken = table.astype(np.float32)[row] + noise[start : start + row.size].reshape(row.shape) * np.float32(rng.uniform(2, 12))

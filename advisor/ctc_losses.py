@@ -18,7 +18,7 @@ FLOOR = -1e4  # log probabilities are cut off here, so that a zero probability w
 def ctc(logits: Tensor, labels: Tensor, lengths: Tensor, *, blank: int = 0) -> Tensor:
     """Mean over the lines of -log p(label) per character. A label that no path can spell counts zero, not infinity."""
     steps = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long, device=logits.device)
-    scores = log_softmax(logits.float(), dim=-1).transpose(0, 1)
+    scores = log_softmax(logits.float(), dim=-1).clamp_min(FLOOR).transpose(0, 1)
     return ctc_loss(scores, labels, steps, lengths, blank=blank, zero_infinity=True)
 
 

@@ -29,7 +29,8 @@ sys.path[:0] = [str(ROOT)]
 from advisor.instantiate import CARD_CLASSES, builder  # noqa: E402
 from compress.context import Target  # noqa: E402
 from compress.export import export  # noqa: E402
-from rules.examples import Feeds, Port, Signature  # noqa: E402
+from compress.quantization import Recipe, Samples, finish, prepare, quantize_static  # noqa: E402
+from rules.examples import Batch, Feeds, Port, Signature  # noqa: E402
 from rules.facts import Cost, Operator  # noqa: E402
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ Sized = tuple[list[int], int]  # a tensor's shape and its bytes
 
 
 class Lines:
-    """Random text lines, as much of a task's data as an export asks for."""
+    """Random text lines: as much of a task's data as export and calibration ask for."""
 
     signature = Signature(
         (Port("image", "float32", ("batch", 1, 32, "width"), {"width": (16, 4096, 16)}),),
@@ -58,6 +59,12 @@ class Lines:
 
     def probes(self) -> Mapping[str, Feeds]:
         return {f"w{width}": line(width) for width in WIDTHS}
+
+    def count(self, split: str) -> int:
+        return len(WIDTHS)
+
+    def batches(self, split: str, **_: Any) -> Iterator[Batch]:
+        return (Batch(line(width), {}, (f"w{width}",)) for width in WIDTHS)
 
 
 def line(width: int) -> dict[str, np.ndarray]:
@@ -93,34 +100,15 @@ def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
 
 
 def quantized(graph: Path, form: str) -> Path:
-    """The int8 file beside `graph`: "static" QDQ, "dynamic" matrix products, or the "hybrid" of static QDQ and dynamic LSTMs."""
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    ready, static, int8 = (graph.with_name(f"{name}.onnx") for name in ("ready", "static", "int8"))
-    if form == "dynamic":
-        constant = {"MatMulConstBOnly": True}
-        quantize_dynamic(graph, int8, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], extra_options=constant)
-        return int8
-    quant_pre_process(str(graph), str(ready))
-    formats = {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-    quantize_static(str(ready), str(static), _reader(), per_channel=True, **formats)
-    if form == "static":
-        return static
-    quantize_dynamic(static, int8, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM"])
-    return int8
-
-
-def _reader() -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):
-        lines = iter([line(width) for width in WIDTHS])
-
-        def get_next(self) -> Any:
-            return next(self.lines, None)
-
-    return Reader()
+    """The int8 file beside `graph`, as the pipeline makes it for this machine in the form the card names (calibrated on noise)."""
+    recipe: Recipe = {"static": "static", "hybrid": "static", "dynamic": "dynamic", "mixed": "mixed"}[form]  # type: ignore[assignment]
+    ready, static, int8 = (graph.with_name(f"{name}.onnx") for name in ("float", "static", "int8"))
+    prepare(graph, ready)
+    if recipe == "dynamic":
+        return finish(ready, int8, recipe=recipe, format=Target())
+    samples = Samples(Lines(), 2, seed=0)
+    quantize_static(ready, static, samples, recipe=recipe, method="minmax", percentile=100.0, format=Target())
+    return finish(static, int8, recipe=recipe, format=Target())
 
 
 def profiled(path: Path, feeds: Feeds) -> Iterator[Operator]:

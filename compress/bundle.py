@@ -18,7 +18,7 @@ from typing import Any
 
 from compress import card, golden, manifest, schema
 from compress.context import Data, Predict, Task
-from compress.files import explain, sha256, write_bytes, write_json, write_text
+from compress.files import explain, sha256, write_bytes, write_text
 from rules.examples import Sample
 from rules.problems import Problem, bad_input
 
@@ -93,7 +93,10 @@ def _fill(
     write_report(with_nodes(record, graph, data.probes()), draft / "report.html")
     write_bytes(draft / "reader.py", READER.read_bytes())
     write_text(draft / "LICENSE", card.licence_note(record))
-    write_json(draft / MANIFEST, manifest.build(record, data, graph=graph, files=list(_listing(draft))))
+    value = manifest.build(record, data, graph=graph, files=list(_listing(draft)))
+    write_text(
+        draft / MANIFEST, json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    )  # in its own order: the first probe is the headline
     write_text(draft / SUMS, sums(draft))
 
 

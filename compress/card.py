@@ -27,7 +27,12 @@ def render(record: Mapping[str, Any], data: Data) -> str:
     """README.md of the bundle."""
     record = shown(record)
     environment = Environment(
-        loader=PackageLoader("compress", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        loader=PackageLoader("compress", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
     )
     environment.filters.update(cell=cell, json=_json, count=count, size=size, number=number)
     return environment.get_template("card.md.j2").render(
@@ -79,7 +84,7 @@ def _value(record: Mapping[str, Any]) -> float | None:
 
 def _rows(record: Mapping[str, Any]) -> list[dict[str, str]]:
     """Before and after, a row a stage."""
-    return [_row(stage, record["metric"]) for stage in [*record["stages"], *record.get("controls", [])]]
+    return [_row(stage, record["metric"]) for stage in [*record["stages"], *(record.get("controls") or [])]]
 
 
 def _row(stage: Mapping[str, Any], metric: Mapping[str, Any]) -> dict[str, str]:

@@ -97,11 +97,18 @@ def _restore(fitting: Fit, flat: Mapping[str, Tensor]) -> None:
         state = _part(flat, f"moments/{key}")
         if state:
             fitting.optimizer.state[parameter] = {
-                what: value.to(parameter.device) if what != "step" else value for what, value in state.items()
+                what: value if what == "step" else _like(parameter, value) for what, value in state.items()
             }
     if fitting.average is not None:
         fitting.average.load_state_dict(_part(flat, "average"))
     fitting.best = _part(flat, "best") or None
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """The value on the parameter's device and laid out as it is, so that the same kernel computes the same bits."""
+    import torch
+
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _part(flat: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -52,13 +52,15 @@ class FusionReport:
 def left_float(path: Path, level: Level = "all") -> FusionReport:
     """Read the graph as the runtime optimises it at `level`. Raises Problem (exit 3) when it cannot open the file."""
     graph = optimised(path, level).graph
+    given = {output: node.name for node in onnx.load(str(path)).graph.node for output in node.output}
     constants = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
     stayed = []
     for node in graph.node:
         if node.op_type in HEAVY:
             weights = sum(constants.get(name, 0) for name in node.input)
-            stayed.append(FloatNode(node.op_type, node.name, weights, _reason(node, constants, makers)))
+            name = node.name.removesuffix("_nchwc")  # blocked convolutions are named after what they make
+            stayed.append(FloatNode(node.op_type, given.get(name, name), weights, _reason(node, constants, makers)))
     return FusionReport(
         int8=Counter(node.op_type for node in graph.node if node.op_type in INTEGER),
         float=tuple(stayed),
@@ -84,16 +86,11 @@ def _reason(node: onnx.NodeProto, constants: dict[str, int], makers: dict[str, o
             return "the recurrent layer was not made dynamic int8"
         return f"recurrent layer {node.op_type} has no int8 kernel in onnxruntime"
     sides = [makers.get(name) for name in node.input[:2]]
-    dequantized = [side is not None and side.op_type == "DequantizeLinear" for side in sides]
-    if all(dequantized):
-        kind = _signed(sides[0], constants)
-        return f"quantized, but the runtime has no fused kernel for it here{kind}"
-    if len(dequantized) > 1 and dequantized[1]:
+    quantized = [side is not None and side.op_type == "DequantizeLinear" for side in sides]
+    if all(quantized):
+        return "quantized, but the runtime has no fused kernel for these integer formats, or its output has no quantizer"
+    if quantized[1:] == [True]:
         return "activation quantizer missing"
     if len(node.input) > 1 and node.input[1] not in constants:
         return "both operands are activations: left float"
     return "weight not quantized"
-
-
-def _signed(side: onnx.NodeProto | None, constants: dict[str, int]) -> str:
-    return " (activation and weight formats that do not fuse, or an output without a quantizer)" if side is not None else ""

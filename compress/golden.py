@@ -135,10 +135,10 @@ def replay(bundle: Path) -> list[str]:
         found = json.loads(child.stdout.splitlines()[-1])
         return [str(fault) for fault in found]
     except subprocess.TimeoutExpired:
-        return [f"golden: the model was still running after {3 * SECONDS} s"]
+        return [f"the model was still running after {3 * SECONDS} s"]
     except (IndexError, ValueError, TypeError):
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"code {child.returncode}"
-        return [f"golden: the model brought its process down ({how}: out of memory or time)"]
+        return [f"the model brought its process down ({how}: out of memory or time)"]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -153,9 +153,9 @@ def main(arguments: Sequence[str]) -> int:
         session = reader.open_model(bundle / manifest["graphs"][0]["file"])
         faults = reader.self_test(bundle, session, manifest)
     except MemoryError:
-        faults = ["golden: the model asks for more memory than a model of its size may"]
+        faults = ["replaying asks for more memory than a model of its size may"]
     except Exception as error:  # whatever a stranger's bundle makes the reader stumble over is a finding, never a traceback
-        faults = [f"golden: cannot be replayed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+        faults = [f"cannot be replayed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]
     print(json.dumps(faults), flush=True)
     return 0
 

@@ -114,13 +114,16 @@ def licences(record: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def counts(data: Mapping[str, Any]) -> dict[str, int]:
-    """Examples a split, where the data's provenance says: `{"splits": {"test": 1200}}`, or a mapping with "lines" in place of the number."""
-    found = {}
-    for split, value in (data.get("splits") or {}).items():
-        number = value.get("lines", value.get("examples")) if isinstance(value, Mapping) else value
-        if isinstance(number, int):
-            found[str(split)] = number
-    return found
+    """Examples a split, where the data's provenance says: `{"splits": {"test": 1200}}`, or `{"lines": {"test": {"count": 1200}}}`."""
+    tables = [data[key] for key in ("splits", "lines", "examples") if key in data]
+    for table in tables:
+        if isinstance(table, Mapping) and table and set(table) <= {"train", "val", "test"}:
+            found = {
+                split: value.get("count", value.get("lines")) if isinstance(value, Mapping) else value for split, value in table.items()
+            }
+            if all(isinstance(number, int) for number in found.values()):
+                return {split: int(number) for split, number in found.items()}
+    return {}
 
 
 def finite(value: Any) -> Any:

@@ -27,7 +27,8 @@ import onnx
 
 from compress.context import Data, Skipped, Target
 from compress.files import write_bytes
-from compress.graph.compact import compact
+from compress.graph.answers import release, tail
+from compress.graph.compact import compact, drop_unused
 from compress.graph.reading import Graph, Weight, along, bias_step, read
 from compress.graph.writing import bias_integers, integers, patch
 from compress.recurrent import dynamic_lstm
@@ -87,6 +88,11 @@ def attention(graph: Graph) -> bool:
     return products and any(node.op == "Softmax" for node in graph.nodes)
 
 
+def recipe_of(found: Parts) -> Recipe:
+    """The recipe a static file was made by."""
+    return "mixed" if attention(read(found.float)) else "static"
+
+
 # -- prepare ---------------------------------------------------------------------------------------------------------
 
 
@@ -119,29 +125,40 @@ def _trim_imports(model: onnx.ModelProto) -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """onnxruntime's quantizer prints and warns as it goes; standard output is for results."""
+    import onnxruntime as ort
+
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
+    ort.set_default_logger_severity(3)  # errors; sessions of the quantizer use the default logger
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(before)
+        ort.set_default_logger_severity(2)  # its own default
 
 
 # -- calibrate and quantize ------------------------------------------------------------------------------------------
+
+
+def batch_of(data: Data, wanted: int) -> int:
+    """The batch size to use: the one the graph's inputs fix, else the one wanted."""
+    fixed = [port.shape[0] for port in data.signature.inputs if port.shape and isinstance(port.shape[0], int)]
+    return int(fixed[0]) if fixed else wanted
 
 
 class Samples:
     """Calibration inputs, one example at a time, drawn from the training split without labels; onnxruntime reads them in strides."""
 
     def __init__(self, data: Data, count: int, *, seed: int) -> None:
-        available = min(count, data.count("train"))
+        self._batch = batch_of(data, 1)
+        available = min(count, data.count("train")) // self._batch
         self._count = available // STRIDE * STRIDE if available > STRIDE else available
         self._feeds = self._draw(data, seed)
         self._left = self._count
 
     def _draw(self, data: Data, seed: int) -> Iterator[Feeds]:
-        for batch in data.batches("train", batch_size=1, seed=seed, shuffle=True, limit=self._count):
+        for batch in data.batches("train", batch_size=self._batch, seed=seed, shuffle=True, limit=self._count * self._batch):
             yield dict(batch.inputs)
 
     def __len__(self) -> int:
@@ -175,6 +192,7 @@ def quantize_static(
         extra["CalibPercentile"] = percentile
     if format.activation == "int8":  # as TensorRT wants it: zero points of zero, biases float
         extra |= {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    end = tail(read(source))
     with TemporaryDirectory() as folder, quiet():
         draft = Path(folder) / "static.onnx"
         quantize(
@@ -188,10 +206,11 @@ def quantize_static(
             per_channel=format.per_channel,
             reduce_range=format.reduce_range,
             calibrate_method=CalibrationMethod.MinMax if method == "minmax" else CalibrationMethod.Percentile,
+            nodes_to_exclude=list(end.between),
             extra_options=extra,
         )
-        content = draft.read_bytes()
-    write_bytes(target, content)
+        model = drop_unused(release(onnx.load(str(draft)), end.products))
+    write_bytes(target, model.SerializeToString(deterministic=True))
     return coarsen(target, source, levels=format.weight_levels) if format.weight_levels != 256 else target
 
 

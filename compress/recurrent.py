@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from compress.graph.compact import drop_unused
+
 DOMAIN = "com.microsoft"
 INPUTS = 8  # x, w, r, bias, sequence lengths, h, c, peepholes
 
@@ -27,7 +29,7 @@ def dynamic_lstm(model: onnx.ModelProto, *, reduced: bool) -> onnx.ModelProto:
             model.graph.node[index].CopyFrom(_converted(node, model, constants, reduced))
             changed = True
     if changed:
-        _drop_unused(model)
+        drop_unused(model)
         if not any(entry.domain == DOMAIN for entry in model.opset_import):
             model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return model
@@ -62,10 +64,3 @@ def _quantized(name: str, weights: np.ndarray, reduced: bool) -> list[onnx.Tenso
         numpy_helper.from_array(scale, f"{name}_scale"),
         numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}_zero_point"),
     ]
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

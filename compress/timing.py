@@ -20,8 +20,8 @@ import numpy as np
 
 Clock = Callable[[], tuple[float, float]]  # wall and processor time, seconds
 
-WARMUP = 3  # the first call allocates, the second still settles
-MOST_CALLS = 64  # in one block
+WARMUP = 2  # the first call allocates, the second still settles
+FEWEST_CALLS, MOST_CALLS = 3, 64  # in one block
 LOW = 0.05  # the quantile of the rounds' fastest calls that stands for "undisturbed"
 SHORTEST = 15  # rounds, whatever the budget says
 RESAMPLES = 1000
@@ -59,20 +59,22 @@ def interleaved(
     clock: Clock = thread_clock,
     after_round: Callable[[int, int], None] | None = None,
 ) -> dict[str, Timings]:
-    """Time every call, each for about `block_ms` a round, the order drawn anew each round.
+    """Time every call in blocks, one of each a round, the order drawn anew each round.
 
-    Slow calls get fewer rounds, so that all of it takes about `seconds`.
+    A block is the same number of calls for all, enough for the slowest to fill `block_ms`: the first call after another's finds
+    its caches taken, so a fastest call out of one and a fastest out of several are not the same thing (6 % apart where this was
+    learnt). Slow calls get fewer rounds, so that all of it takes about `seconds`.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
-    first = {name: _settled(call, clock) for name, call in calls.items()}
-    repeats = {name: max(1, min(MOST_CALLS, math.ceil(block_ms / 1e3 / once))) for name, once in first.items()}
-    rounds = min(rounds, max(SHORTEST, int(seconds / sum(first[name] * repeats[name] for name in calls))))
+    once = [_settled(call, clock) for call in calls.values()]
+    repeats = max(FEWEST_CALLS, min(MOST_CALLS, math.ceil(block_ms / 1e3 / max(once))))
+    rounds = min(rounds, max(SHORTEST, int(seconds / (sum(once) * repeats))))
     blocks: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in calls}
     names = list(calls)
     for number in range(rounds):
         for index in generator.permutation(len(names)):
             name = names[index]
-            blocks[name].append([_once(calls[name], clock) for _ in range(repeats[name])])
+            blocks[name].append([_once(calls[name], clock) for _ in range(repeats)])
         if after_round is not None:
             after_round(number + 1, rounds)
     arrays = {name: np.array(block) * 1e3 for name, block in blocks.items()}  # (rounds, calls, 2)
@@ -80,10 +82,10 @@ def interleaved(
 
 
 def _settled(call: Callable[[], object], clock: Clock) -> float:
-    """Warm up, then the wall seconds of one call."""
-    for _ in range(WARMUP - 1):
+    """Warm up, then the wall seconds of a call that was not disturbed."""
+    for _ in range(WARMUP):
         call()
-    return max(_once(call, clock)[0], 1e-9)
+    return max(min(_once(call, clock)[0] for _ in range(WARMUP)), 1e-9)
 
 
 def _once(call: Callable[[], object], clock: Clock) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compress.context import Context, Data, tensors
 from compress.fitting import Fit, follow, resume, write, write_result
-from compress.forward import Precision, autocast, forward, predictor, reproducible
+from compress.forward import Precision, autocast, channels_last, forward, predictor, reproducible
 from compress.schedule import decay, rate, seed_for
 from compress.weights import digest
 from rules.examples import Batch
@@ -90,7 +90,7 @@ def fit(
     path = context.folder / f"{name.replace('/', '-')}.checkpoint.safetensors"
     model.to(context.device)
     identity = json.dumps([name, context.seed, asdict(chosen), digest(model)])  # what a checkpoint must have been made for
-    with reproducible(context.threads):
+    with reproducible(context.threads), channels_last(model):
         fitting = Fit(model, _optimizer(model, chosen), copy.deepcopy(model).eval() if chosen.ema else None)
         if not resume(fitting, path, identity, context.progress):
             _run(

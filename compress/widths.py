@@ -7,6 +7,7 @@ Source: Yang et al. 2018, "NetAdapt", arXiv:1804.03230, with importance instead 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from compress.context import Context
 from compress.importance import lost, removed
 
 WORTH = 0.003  # a saving below this share of the latency is noise
+CHANCES = 2  # a layer may fail to save time once by bad luck
 RECURRENT_ALIGN = 8  # LSTM latency is nearly smooth in the hidden size
 
 Draft = Callable[[nn.Module, Path], Path]  # a candidate as the file that would be timed
@@ -45,17 +47,20 @@ class Search:
         """Widths, and the share of the latency they reach: `goal`, or as near as cuts that save time lead."""
         widths = {group.name: group.width for group in self.groups}
         savings: dict[str, float] = {}
+        doubts: Counter[str] = Counter()
         ratio, progress = 1.0, self.context.progress
         progress.start("prune: searching widths", self.steps)
-        for step in range(self.steps):
-            wanted = self._wanted(widths, savings)
-            if not wanted or ratio <= goal:
-                break
-            found = self._decide(step, widths, wanted)
-            savings.update(found["savings"])
-            if found["take"] is not None:
-                widths[found["take"]], ratio = found["width"], found["ratio"]
-            progress.step(step + 1, f"{100 * ratio:.0f} % of the latency")
+        with TemporaryDirectory() as folder:
+            for step in range(self.steps):
+                wanted = self._wanted(widths, savings, doubts)
+                if not wanted or ratio <= goal:
+                    break
+                found = self._decide(step, widths, wanted, Path(folder))
+                savings.update(found["savings"])
+                doubts.update(name for name, saving in found["savings"].items() if saving <= WORTH)
+                if found["take"] is not None:
+                    widths[found["take"]], ratio = found["width"], found["ratio"]
+                progress.step(step + 1, f"{100 * ratio:.0f} % of the latency")
         progress.finish(f"{100 * ratio:.0f} % of the latency")
         return widths, ratio
 
@@ -63,50 +68,50 @@ class Search:
         """The module at these widths."""
         return channels.cut(self.model, self.groups, removed(self.groups, self.scores, widths))
 
-    def _decide(self, step: int, widths: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, Any]:
-        return dict(self.context.decide(f"step-{step:02d}", lambda: self._look(widths, wanted)))
+    def _decide(self, step: int, widths: Mapping[str, int], wanted: Mapping[str, int], folder: Path) -> dict[str, Any]:
+        return dict(self.context.decide(f"step-{step:02d}", lambda: self._look(widths, wanted, folder)))
 
-    def _wanted(self, widths: Mapping[str, int], savings: Mapping[str, float]) -> dict[str, int]:
-        """The next narrower width of the layers worth a look: all before any was timed, then the most promising."""
+    def _wanted(self, widths: Mapping[str, int], savings: Mapping[str, float], doubts: Mapping[str, int]) -> dict[str, int]:
+        """The next narrower width of the layers worth a look: all before any was timed, then the most promising.
+
+        A layer that saved nothing when it was timed comes last and gets one more chance; after that it stays as it is.
+        """
         narrower: dict[str, int] = {}
         for group in self.groups:
             width = next_width(widths[group.name], group.width, align=RECURRENT_ALIGN if group.recurrent else self.align, least=self.least)
-            if width is not None:
+            if width is not None and doubts.get(group.name, 0) < CHANCES:
                 narrower[group.name] = width
         if not savings:
             return narrower
-        promise = {name: self._pay(name, savings[name], widths[name], width) for name, width in narrower.items() if savings[name] > WORTH}
-        return {name: narrower[name] for name in sorted(promise, key=lambda name: (-promise[name], name))[: self.looks]}
+        promise = {name: self._pay(name, max(0.0, savings[name]), widths[name], width) for name, width in narrower.items()}
+        ranked = sorted(promise, key=lambda name: (doubts.get(name, 0), -promise[name], name))
+        return {name: narrower[name] for name in ranked[: self.looks]}
 
     def _pay(self, name: str, saving: float, now: int, width: int) -> float:
         """Latency saved for the importance lost."""
         return saving / lost(self.scores[name], now, width)
 
-    def _look(self, widths: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, Any]:
+    def _look(self, widths: Mapping[str, int], wanted: Mapping[str, int], folder: Path) -> dict[str, Any]:
         """Time every wanted cut beside the unpruned net and the present one: which to take, and what each saves."""
         trials = {"unpruned": {group.name: group.width for group in self.groups}, "present": dict(widths)}
         trials |= {f"cut {name}": {**widths, name: width} for name, width in wanted.items()}
-        with TemporaryDirectory() as folder:
-            ratios = self._time(
-                {
-                    name: self.draft(self.narrow(trial), Path(folder) / f"{number:03d}.onnx")
-                    for number, (name, trial) in enumerate(trials.items())
-                }
-            )
+        ratios = self._time({name: self._drafted(trial, folder) for name, trial in trials.items()})
         savings = {name: ratios["present"] - ratios[f"cut {name}"] for name in wanted}
         pays = {name: self._pay(name, savings[name], widths[name], wanted[name]) for name in sorted(wanted) if savings[name] > WORTH}
         take = max(pays, key=lambda name: pays[name]) if pays else None
         chosen = {"width": wanted[take], "ratio": ratios[f"cut {take}"]} if take else {"width": None, "ratio": None}
         return {"take": take, **chosen, "savings": savings, "timed": dict(wanted)}
 
+    def _drafted(self, widths: Mapping[str, int], folder: Path) -> Path:
+        """The file at these widths; made once, because the net a step starts from is a cut of the step before."""
+        path = folder / ("-".join(str(widths[group.name]) for group in self.groups) + ".onnx")
+        return path if path.exists() else self.draft(self.narrow(widths), path)
+
     def _time(self, files: Mapping[str, Path]) -> dict[str, float]:
-        """Latency of each file over the unpruned one's: geometric mean over the first two probes, each one interleaved run."""
-        logs: dict[str, list[float]] = {name: [] for name in files}
-        for feeds in list(self.context.data.probes().values())[:2]:
-            times = self.context.latencies.paired(files, feeds, threads=self.context.target.threads)
-            for name in files:
-                logs[name].append(float(np.log(times[name] / times["unpruned"])))
-        return {name: float(np.exp(np.mean(values))) for name, values in logs.items()}
+        """Latency of each file over the unpruned one's, on the headline probe, in one interleaved run."""
+        feeds = next(iter(self.context.data.probes().values()))
+        times = self.context.latencies.paired(files, feeds, threads=self.context.target.threads)
+        return {name: times[name] / times["unpruned"] for name in files}
 
 
 def next_width(now: int, full: int, *, align: int, least: int) -> int | None:

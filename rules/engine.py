@@ -17,7 +17,8 @@ from rules.conditions import Mismatch, Test, in_words, negative, test_of
 from rules.facts import Condition, Effect, Facts, Rule, Value, Verdict
 
 DERIVED = "derived."
-OPEN = ("request.", DERIVED)  # the facts that change from one request to the next
+OPEN = ("request.", DERIVED)  # the facts that change from one request to the next …
+SETTLED = "request.task"  # … but this one: a contest is a task's
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,16 @@ def specialise(ruleset: Ruleset, settled: Facts) -> Ruleset:
     return Ruleset(tuple(tuple(item for item in stratum if item) for stratum in strata), ruleset.circular)
 
 
+def asked_of(ruleset: Ruleset) -> frozenset[str]:
+    """The facts of the request that these rules look at."""
+    parts = [
+        part for stratum in ruleset.strata for item in stratum for part in (item.rule.when.all, item.rule.when.any, item.rule.when.none)
+    ]
+    return frozenset(
+        condition.fact for part in parts for condition in part if condition.fact.startswith("request.") and condition.fact != SETTLED
+    )
+
+
 def _specialised(item: Compiled, settled: Facts) -> Compiled | None:
     """The rule with only its open conditions; None when it can no longer fire."""
     when = item.rule.when
@@ -105,7 +116,7 @@ def _specialised(item: Compiled, settled: Facts) -> Compiled | None:
 
 
 def _open(condition: Condition) -> bool:
-    return condition.fact.startswith(OPEN)
+    return condition.fact.startswith(OPEN) and condition.fact != SETTLED
 
 
 def _left(conditions: Sequence[Condition], tests: Sequence[Test]) -> tuple[Test, ...]:
@@ -177,7 +188,7 @@ def _round(pending: Sequence[Compiled], known: Facts, errors: list[Verdict]) -> 
     later: list[Compiled] = []
     for item in pending:
         try:
-            if item.fires(known):
+            if item.said is not None or item.fires(known):
                 now.append(item)
             elif item.waits:
                 later.append(item)

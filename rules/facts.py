@@ -279,10 +279,12 @@ class Candidate:
     verdicts: tuple[Verdict, ...] = ()
     prediction: Prediction | None = None
     size_bytes: int | None = None
+    size_kind: Kind = "estimate"  # "measured": the file of the untrained graph was weighed, in the precision that ships
     params: int | None = None
     teacher: str = ""
     stages: tuple[PlannedStage, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,17 @@
 A contest is prepared once for a task and a device (predictions, sizes, compiled rules) and held for any request. Score = the
 cell's fit + the preferences of the rules that fired. Ties break by predicted cost, then by name. Beside the rules of the files
 there are the budgets, which compare a prediction with a request, and one rule of honesty: what cannot be built is never the pick.
+A candidate whose estimate meets the budgets in its middle comes before one that may miss; of those, the one that misses least is
+first, so that a tighter budget never leads to a slower pick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rules.conditions import CARD
-from rules.engine import Judgement, Ruleset, compile_rules, judge, specialise
+from rules.engine import Judgement, Ruleset, asked_of, compile_rules, judge, specialise
 from rules.facts import (
     STAGES,
     Candidate,
@@ -20,6 +22,7 @@ from rules.facts import (
     Cost,
     Device,
     Facts,
+    Kind,
     PlannedStage,
     Prediction,
     Recommendation,
@@ -32,7 +35,6 @@ from rules.facts import (
 from rules.latency import cost_of, memory_of, predict, shipped_precision, size_of
 
 PRUNED = 0.5  # what structured pruning may leave of a net: the low end of the size and memory of what is built here
-MAY_MISS = 10.0  # taken off where the middle misses a budget, twice it below: one that meets the budget is the safer choice
 SHORT = {"latency_ms": "latency", "size_bytes": "size", "ram_bytes": "ram"}  # budget.latency, derived.latency_tight …
 NAMES = {"latency_ms": "latency", "size_bytes": "size", "ram_bytes": "memory"}
 
@@ -46,8 +48,10 @@ class Contender:
     variant: Variant | None
     facts: Facts
     prediction: Prediction | None
-    estimates: Mapping[str, tuple[float, float, float]]  # of what each budget limits: (low end, between, middle)
+    estimates: Mapping[str, tuple[float, float]]  # of what each budget limits: (low end, middle)
+    size_kind: Kind
     ruleset: Ruleset  # as far as this contender leaves it open
+    asks: frozenset[str]  # the facts of the request that its rules look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,9 @@ class Contest:
     device: Device
     contenders: tuple[Contender, ...]
     rules: tuple[Rule, ...]
+
+
+Judge = Callable[[Contender, Contest, Facts], Candidate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +86,23 @@ def contest(
     """Prepare a task for a device: everything that does not depend on the request, once."""
     rules = tuple(rules)
     ruleset = compile_rules(rules)
-    entrants = tuple(_contender(cell, cards[cell.architecture], device, costs.get(cell.architecture, ()), ruleset) for cell in row.cells)
+    entrants = tuple(
+        _contender(cell, cards[cell.architecture], row.name, device, costs.get(cell.architecture, ()), ruleset) for cell in row.cells
+    )
     return Contest(row, device, entrants, rules)
 
 
-def _contender(cell: Cell, card: Card, device: Device, costs: Sequence[Cost], ruleset: Ruleset) -> Contender:
+def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequence[Cost], ruleset: Ruleset) -> Contender:
     variant = next((item for item in card.variants if not cell.variant or item.name == cell.variant), None)
     precision = shipped_precision(card, device)
     cost = cost_of(card, variant, costs, precision) if variant else None
     prediction = predict(variant, cost, device, precision) if variant else None
     size = size_of(variant, cost, precision) if variant else None
     memory = memory_of(variant, cost, precision) if variant else None
+    kind: Kind = "measured" if cost is not None and cost.precision == precision else "estimate"
     facts: dict[str, Value | None] = {f"card.{name}": getattr(card, name) for name in CARD}
     facts |= {f"card.{name}": value for name, value in card.traits.items()}
-    facts |= _device_facts(device)
+    facts |= {"request.task": task, **_device_facts(device)}
     facts |= {
         "cell.role": cell.role,
         "cell.fit": cell.fit,
@@ -104,17 +114,18 @@ def _contender(cell: Cell, card: Card, device: Device, costs: Sequence[Cost], ru
         facts |= {"variant.name": variant.name, "variant.params": variant.params or None, "variant.macs": variant.macs or None}
     if prediction:
         facts |= {f"candidate.latency_ms_{end}": getattr(prediction, f"{end}_ms") for end in ("low", "mid", "high")}
-    return Contender(cell, card, variant, facts, prediction, _estimates(card, prediction, size, memory), specialise(ruleset, facts))
+    mine = specialise(ruleset, facts)
+    return Contender(cell, card, variant, facts, prediction, _estimates(card, prediction, size, memory), kind, mine, asked_of(mine))
 
 
-def _estimates(card: Card, prediction: Prediction | None, size: int | None, memory: int | None) -> dict[str, tuple[float, float, float]]:
+def _estimates(card: Card, prediction: Prediction | None, size: int | None, memory: int | None) -> dict[str, tuple[float, float]]:
     left = PRUNED if card.status == "built" else 1.0
-    ends = {"size_bytes": (size * left, float(size))} if size else {}
+    found = {"size_bytes": (size * left, float(size))} if size else {}
     if memory:
-        ends["ram_bytes"] = (memory * left, float(memory))
+        found["ram_bytes"] = (memory * left, float(memory))
     if prediction:
-        ends["latency_ms"] = (prediction.low_ms, prediction.mid_ms)
-    return {name: (low, (low * mid) ** 0.5, mid) for name, (low, mid) in ends.items()}
+        found["latency_ms"] = (prediction.low_ms, prediction.mid_ms)
+    return found
 
 
 def _device_facts(device: Device) -> dict[str, Value | None]:
@@ -133,16 +144,24 @@ def _device_facts(device: Device) -> dict[str, Value | None]:
     }
 
 
-def hold(contest: Contest, request: Facts) -> Outcome:
-    """Judge every contender under the request's facts (`request.…`), and rank them."""
+def hold(contest: Contest, request: Facts, *, judged: Judge | None = None) -> Outcome:
+    """Judge every contender under the request's facts (`request.…`), and rank them. `judged` takes the place of `judged_in`."""
+    judged = judged or judged_in
     kept: list[tuple[tuple[object, ...], Candidate]] = []
     refused: list[tuple[tuple[object, ...], Candidate]] = []
     for entrant in contest.contenders:
-        candidate = _judged(entrant, contest, request)
+        candidate = judged(entrant, contest, request)
         forbids = sum(verdict.effect == "forbid" for verdict in candidate.verdicts)
-        place = (candidate.status != "built", forbids, -candidate.score, _cost(entrant), candidate.architecture, candidate.variant)
+        miss = _miss(entrant, contest.device, request)
+        place = (candidate.status != "built", forbids, miss, -candidate.score, _cost(entrant), candidate.architecture, candidate.variant)
         (refused if forbids else kept).append((place, candidate))
     return Outcome(*(tuple(candidate for _, candidate in sorted(group, key=lambda pair: pair[0])) for group in (kept, refused)))
+
+
+def _miss(entrant: Contender, device: Device, request: Facts) -> float:
+    """How many times the middle of an estimate exceeds its budget, the worst of them; 0 where all are met."""
+    worst = max([mid / _limit(name, device, request) for name, (_, mid) in entrant.estimates.items()], default=0.0)
+    return worst if worst > 1 else 0.0
 
 
 def _cost(entrant: Contender) -> float:
@@ -150,7 +169,8 @@ def _cost(entrant: Contender) -> float:
     return entrant.prediction.mid_ms if entrant.prediction else float("inf")
 
 
-def _judged(entrant: Contender, contest: Contest, request: Facts) -> Candidate:
+def judged_in(entrant: Contender, contest: Contest, request: Facts) -> Candidate:
+    """One contender with everything that the rules and the budgets say of it."""
     budgets, tight = _budgets(entrant, contest.device, request)
     found = judge({**entrant.facts, **request, **tight}, entrant.ruleset)
     verdicts = (*budgets, *_honesty(entrant, found), *found.verdicts)
@@ -160,17 +180,19 @@ def _judged(entrant: Contender, contest: Contest, request: Facts) -> Candidate:
         architecture=entrant.card.name,
         variant=entrant.variant.name if entrant.variant else "",
         role=entrant.cell.role,
-        score=entrant.cell.fit + found.weight + sum(verdict.weight for verdict in budgets),
+        score=entrant.cell.fit + found.weight,
         status=entrant.card.status,
         because=entrant.cell.because,
         source=entrant.cell.source,
         verdicts=verdicts,
         prediction=entrant.prediction,
-        size_bytes=int(entrant.estimates["size_bytes"][2]) if "size_bytes" in entrant.estimates else None,
+        size_bytes=int(entrant.estimates["size_bytes"][1]) if "size_bytes" in entrant.estimates else None,
+        size_kind=entrant.size_kind,
         params=(entrant.variant.params or None) if entrant.variant else None,
         teacher=entrant.cell.teacher,
         stages=_plan(entrant, found) if built and not forbidden else (),
         evidence=entrant.card.evidence,
+        title=entrant.card.title,
     )
 
 
@@ -178,7 +200,7 @@ def _budgets(entrant: Contender, device: Device, request: Facts) -> tuple[list[V
     """The budgets as verdicts: refused where even the low end misses, a warning where only the middle does."""
     said: list[Verdict] = []
     tight: dict[str, Value] = {}
-    for name, (low, between, mid) in entrant.estimates.items():
+    for name, (low, mid) in entrant.estimates.items():
         limit = _limit(name, device, request)
         if mid <= limit:
             continue
@@ -190,12 +212,19 @@ def _budgets(entrant: Contender, device: Device, request: Facts) -> tuple[list[V
         if low > limit:
             said.append(Verdict(rule, "forbid", 0.0, _exceeds(name, low, limit, built=entrant.card.status == "built"), "", matched))
             continue
-        miss, weight = ("is likely to", 2 * MAY_MISS) if between > limit else ("may", MAY_MISS)
-        because = f"{miss} miss the {NAMES[name]} budget of {amount(name, limit)}: the middle of the estimate is {amount(name, mid)}"
+        because = f"may miss the {NAMES[name]} budget of {amount(name, limit)}: the middle of the estimate is {amount(name, mid)}"
         said.append(Verdict(rule, "warn", 0.0, because, "", matched))
-        said.append(Verdict(rule, "avoid", -weight, because, "", matched))
         tight[f"derived.{SHORT[name]}_tight"] = True
     return said, tight
+
+
+def levels(entrant: Contender, device: Device, request: Facts) -> tuple[int, ...]:
+    """Where each estimate stands to its budget: 0 within, 1 may miss, 2 refused. All that a budget says follows from it."""
+    found: list[int] = []
+    for name, (low, mid) in entrant.estimates.items():
+        limit = _limit(name, device, request)
+        found.append(0 if mid <= limit else 1 if low <= limit else 2)
+    return tuple(found)
 
 
 def _limit(name: str, device: Device, request: Facts) -> float:
@@ -266,7 +295,6 @@ def nearest_miss(outcome: Outcome | Recommendation) -> tuple[str, str]:
     miss = next((candidate for candidate in outcome.refused if candidate.status == "built" or not outcome.kept), None)
     binds = "; ".join(f"{verdict.because} ({verdict.rule})" for verdict in (miss.verdicts if miss else ()) if verdict.effect == "forbid")
     if outcome.kept:
-        first = outcome.kept[0]
-        only = f"{name_of(first.architecture, first.variant)} fits, as a reference: it cannot be built here"
-        return (name_of(miss.architecture, miss.variant), f"{only}; {binds}") if miss else ("", only)
+        only = f"{name_of(outcome.kept[0].architecture, outcome.kept[0].variant)} fits, as a reference: it cannot be built here"
+        return (name_of(miss.architecture, miss.variant), f"{binds}; {only}") if miss else ("", only)
     return (name_of(miss.architecture, miss.variant), binds) if miss else ("", "the task has no candidates")

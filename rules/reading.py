@@ -335,7 +335,7 @@ def _cost(table: Table, architecture: str) -> Cost:
         shape=table.text("shape"),
         size_bytes=table.whole("size_bytes"),
         params=table.whole("params"),
-        operators=tuple(map(_operator, table.tables("operators"))),
+        operators=_operators(table),
     )
     table.done()
     return found
@@ -352,3 +352,14 @@ def _operator(table: Table) -> Operator:
     )
     table.done()
     return found
+
+
+_COUNTS = ("macs", "weight_bytes", "in_bytes", "out_bytes")
+
+
+def _operators(table: Table) -> tuple[Operator, ...]:
+    """Thousands of small tables: sound ones are taken as they are, and any other goes through `_operator` for its message."""
+    rows = table.rows("operators", {"op": str, "name": str, **dict.fromkeys(_COUNTS, int)})
+    if rows is None:
+        return tuple(map(_operator, table.tables("operators")))
+    return tuple([Operator(**row) for row in rows])

@@ -189,6 +189,14 @@ class Table:
             raise self._refuse(key, value, "a list of tables")
         return [Table(item, f"{self.where}: {key} {_label(item, number)}") for number, item in enumerate(value, 1)]
 
+    def rows(self, key: str, kinds: Mapping[str, type]) -> list[dict[str, Any]] | None:
+        """A long list of tables with exactly these keys and kinds, whole numbers from 0, texts on one line; None if one is not like that."""
+        rows = self._values.get(key)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and _sound(row, kinds) for row in rows):
+            return None
+        self._take(key, _REQUIRED)
+        return rows
+
     def has(self, key: str) -> bool:
         """Whether the key is there, without taking it."""
         return key in self._values
@@ -207,6 +215,20 @@ class Table:
             near = get_close_matches(str(key)[:SHOWN], self._asked, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(self._asked))}"
             raise Problem(f"{self.where}: unknown key {shown(key)}; {hint}")
+
+
+def _sound(row: Mapping[str, Any], kinds: Mapping[str, type]) -> bool:
+    if len(row) != len(kinds):
+        return False
+    for key, kind in kinds.items():
+        value = row.get(key)
+        if type(value) is not kind:
+            return False
+        if isinstance(value, str) and not value.isprintable():
+            return False
+        if isinstance(value, int) and not 0 <= value <= LARGEST_NUMBER:
+            return False
+    return True
 
 
 def _label(item: Mapping[str, Any], number: int) -> str:

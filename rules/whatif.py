@@ -7,13 +7,13 @@ values. Each is tried on both sides; a flip is reported where the pick changes, 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
-from rules.conditions import kind_of
 from rules.facts import Candidate, Direction, Facts, Flip, Recommendation, Value, Verdict
 from rules.problems import unknown
-from rules.ranking import Contest, hold, name_of, pick
+from rules.ranking import Contender, Contest, Outcome, hold, judged_in, levels, name_of, pick
 
 NUMBERS = ("latency_ms", "size_bytes", "ram_bytes", "examples", "charset_size")
 WHOLE = ("size_bytes", "ram_bytes", "examples", "charset_size")
@@ -66,12 +66,13 @@ class Flips(Sequence[Flip]):
 
 def flips(contest: Contest, request: Facts) -> tuple[Flip, ...]:
     """Every single change of the request that changes the answer, the device staying. Nearest thresholds first."""
-    now = _Answer(contest, request)
+    trial = _Trial(contest)
+    now = trial.answer(request)
     found: list[Flip] = []
     for name in NUMBERS:
-        found += _number(contest, request, name, now)
+        found += _number(trial, request, name, now)
     for name, values in SWITCHES.items():
-        found += _switch(contest, request, name, values, now)
+        found += _switch(trial, request, name, values, now)
     return tuple(found)
 
 
@@ -80,9 +81,9 @@ class _Answer:
 
     __slots__ = ("outcome", "pick", "stages")
 
-    def __init__(self, contest: Contest, request: Facts) -> None:
-        self.outcome = hold(contest, request)
-        best = pick(self.outcome.kept)
+    def __init__(self, outcome: Outcome, *, built: bool) -> None:
+        self.outcome = outcome
+        best = pick(outcome.kept) if built else next(iter(outcome.kept), None)
         self.pick = name_of(best.architecture, best.variant) if best else ""
         self.stages = best.stages if best else ()
 
@@ -92,74 +93,110 @@ class _Answer:
         return next((found.verdicts for found in candidates if name_of(found.architecture, found.variant) == name), ())
 
 
-def thresholds(contest: Contest, name: str) -> list[float]:
-    """The values of a number of the request at which anything is compared with it, ascending."""
+class _Trial:
+    """One contest held many times. A contender is judged anew only where a number crossed something that it is compared with."""
+
+    __slots__ = ("_built", "_known", "_places", "_points", "contest")
+
+    def __init__(self, contest: Contest) -> None:
+        self.contest = contest
+        self._points = {name: _compared(contest, name) for name in NUMBERS}
+        self._built = any(entrant.card.status == "built" for entrant in contest.contenders)  # else the best reference stands for the pick
+        self._known: dict[object, Candidate] = {}
+        self._places: dict[str, tuple[int, int] | None] = {}
+
+    def answer(self, request: Facts) -> _Answer:
+        """The answer under these facts. What it says is right in all but the figures of a budget."""
+        self._places = {f"request.{name}": _place(points, request.get(f"request.{name}")) for name, points in self._points.items()}
+        return _Answer(hold(self.contest, request, judged=self._judged), built=self._built)
+
+    def _judged(self, entrant: Contender, contest: Contest, request: Facts) -> Candidate:
+        asked = [self._places.get(fact, request.get(fact)) for fact in entrant.asks]
+        key = (id(entrant), *asked, levels(entrant, contest.device, request))
+        if key not in self._known:
+            self._known[key] = judged_in(entrant, contest, request)
+        return self._known[key]
+
+
+def _place(points: Sequence[float], value: object) -> tuple[int, int] | None:
+    """Where a number stands among those it is compared with; None when it is not stated."""
+    return (bisect_left(points, value), bisect_right(points, value)) if isinstance(value, int | float) else None
+
+
+def _compared(contest: Contest, name: str) -> list[float]:
+    """The values that the rules compare a number of the request with, ascending."""
     fact = f"request.{name}"
-    found: set[float] = set()
-    for rule in contest.rules:
-        for condition in (*rule.when.all, *rule.when.any, *rule.when.none):
-            if condition.fact == fact and kind_of(condition.value) == "number":
-                found.add(float(condition.value))  # type: ignore[arg-type]  # a number, as just asked
-    for entrant in contest.contenders:
-        found |= set(entrant.estimates.get(name, ()))  # where a budget refuses, and where it begins to warn
-    return sorted(value for value in found if value > 0)
+    conditions = (condition for rule in contest.rules for condition in (*rule.when.all, *rule.when.any, *rule.when.none))
+    values = (condition.value for condition in conditions if condition.fact == fact)
+    return sorted({float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)})
 
 
-def _number(contest: Contest, request: Facts, name: str, now: _Answer) -> list[Flip]:
+def thresholds(contest: Contest, name: str) -> list[tuple[float, bool]]:
+    """The values of a number of the request at which anything can change, ascending; True where a rule compares with it.
+
+    At a budget's own thresholds (where it refuses, where it begins to warn) the value itself is still within; a rule may go either way.
+    """
+    compared = set(_compared(contest, name))
+    limits = {point for entrant in contest.contenders for point in entrant.estimates.get(name, ())}
+    return [(value, value in compared) for value in sorted(compared | limits) if value > 0]
+
+
+def _number(trial: _Trial, request: Facts, name: str, now: _Answer) -> list[Flip]:
     """Walk away from where the request stands, down and up, and note where the answer changes."""
-    points = thresholds(contest, name)
+    points = thresholds(trial.contest, name)
     if not points:
         return []
-    stands = request.get(f"request.{name}")
+    fact = f"request.{name}"
+    stands = request.get(fact)
     if isinstance(stands, int | float):
-        down, up = _down(points, name, stands), _up(points, name, stands)
-        return _walk(contest, request, name, down, now=now, before=now) + _walk(contest, request, name, up, now=now, before=now)
-    endless = 2 * math.ceil(points[-1])
-    stated = _Answer(contest, {**request, f"request.{name}": endless})
-    found = _flip(f"request.{name}", None, (endless, "stated", "becomes"), now, stated)
-    return ([found] if found else []) + _walk(contest, request, name, _down(points, name, endless), now=now, before=stated)
+        found = _walk(trial, request, name, _down(points, name, stands), now=now, before=now)
+        found += _walk(trial, request, name, _up(points, name, stands), now=now, before=now)
+        silent = _flip(fact, stands, (0.0, "not stated", "becomes"), now, trial.answer({**request, fact: None}))
+        return found + ([silent] if silent else [])
+    endless = 2 * math.ceil(points[-1][0])
+    stated = trial.answer({**request, fact: endless})
+    first = _flip(fact, None, (endless, "stated", "becomes"), now, stated)
+    return ([first] if first else []) + _walk(trial, request, name, _down(points, name, endless), now=now, before=stated)
 
 
 Step = tuple[float, Value, Direction]  # the value to try, the threshold to name, how it is reached
 
 
-def _down(points: Sequence[float], name: str, start: float) -> list[Step]:
-    """Both sides of each threshold below the start, the nearest first."""
+def _down(points: Sequence[tuple[float, bool]], name: str, start: float) -> list[Step]:
+    """Each threshold below the start, the nearest first: at it where a rule compares, and just beyond it."""
     steps: list[Step] = []
-    for point in reversed(points):
+    for point, compared in reversed(points):
         if name in WHOLE:
-            steps += [(value, value, "at most") for value in (math.floor(point), math.ceil(point) - 1)]
+            steps += [(value, value, "at most") for value in (math.floor(point), math.ceil(point) - 1)[0 if compared else 1 :]]
         else:
-            steps += [(point, point, "at most"), (math.nextafter(point, 0), point, "below")]
+            steps += [(point, point, "at most")] * compared
+            steps += [(math.nextafter(point, 0), point, "below")]
     return [step for step in steps if LEAST[name] <= step[0] < start]
 
 
-def _up(points: Sequence[float], name: str, start: float) -> list[Step]:
+def _up(points: Sequence[tuple[float, bool]], name: str, start: float) -> list[Step]:
     steps: list[Step] = []
-    for point in points:
+    for point, compared in points:
         if name in WHOLE:
-            steps += [(value, value, "at least") for value in (math.ceil(point), math.floor(point) + 1)]
+            steps += [(value, value, "at least") for value in (math.ceil(point), math.floor(point) + 1)[: 2 if compared else 1]]
         else:
-            steps += [(point, point, "at least"), (math.nextafter(point, math.inf), point, "above")]
+            steps += [(point, point, "at least")]
+            steps += [(math.nextafter(point, math.inf), point, "above")] * compared
     return [step for step in steps if step[0] > start]
 
 
-def _walk(contest: Contest, request: Facts, name: str, steps: Sequence[Step], *, now: _Answer, before: _Answer) -> list[Flip]:
+def _walk(trial: _Trial, request: Facts, name: str, steps: Sequence[Step], *, now: _Answer, before: _Answer) -> list[Flip]:
     fact = f"request.{name}"
     found: list[Flip] = []
     for step in steps:
-        then = _Answer(contest, {**request, fact: step[0]})
+        then = trial.answer({**request, fact: step[0]})
         flip = _flip(fact, request.get(fact), step, now, then)
-        if flip and _changed(before, then):
+        if flip and (then.pick != before.pick or (then.pick == now.pick and _names(then) != _names(before))):
             found.append(flip)
         before = then
         if len(found) == PER_DIRECTION or not then.pick:
             break
     return found
-
-
-def _changed(before: _Answer, then: _Answer) -> bool:
-    return (before.pick, _names(before)) != (then.pick, _names(then))
 
 
 def _names(answer: _Answer) -> tuple[str, ...]:
@@ -183,6 +220,7 @@ def _blame(now: _Answer, then: _Answer) -> str:
     for effect, without, having, name in (
         ("forbid", now, then, now.pick),
         ("forbid", then, now, then.pick),
+        ("warn", now, then, now.pick),  # a budget that the old pick may miss
         ("avoid", now, then, now.pick),
         ("prefer", now, then, then.pick),
         ("avoid", then, now, then.pick),
@@ -195,13 +233,13 @@ def _blame(now: _Answer, then: _Answer) -> str:
     return ""
 
 
-def _switch(contest: Contest, request: Facts, name: str, values: Sequence[Value], now: _Answer) -> list[Flip]:
+def _switch(trial: _Trial, request: Facts, name: str, values: Sequence[Value], now: _Answer) -> list[Flip]:
     fact = f"request.{name}"
     found = []
     for value in values:
         if value != request.get(fact):
             step: Step = (0.0, value, "becomes")
-            found.append(_flip(fact, request.get(fact), step, now, _Answer(contest, {**request, fact: value})))
+            found.append(_flip(fact, request.get(fact), step, now, trial.answer({**request, fact: value})))
     return [flip for flip in found if flip]
 
 

@@ -19,10 +19,11 @@ CLASSES = 11
 def small(**changes: object) -> CRNN:
     torch.manual_seed(0)
     model = build(classes=CLASSES, **{**SMALL, **changes})  # type: ignore[arg-type]
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.uniform_(-0.3, 0.3)
-            part.running_var.uniform_(0.5, 1.5)
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    for part in norms:  # statistics that suit the random weights, else every image is answered nearly alike
+        part.momentum = 1.0
+    with torch.no_grad():
+        model.train()(lines(8, 64, seed=5))
     return model.eval()
 
 
@@ -76,7 +77,7 @@ def test_changing_one_line_leaves_every_other_reading_alone() -> None:
     image[3] = lines(1, 64, seed=9)[0]
     after = model(image)
     assert torch.equal(before[:3], after[:3])
-    assert not torch.allclose(before[3], after[3], atol=1e-4)
+    assert not torch.allclose(before[3], after[3], atol=1e-2)
 
 
 def test_time_runs_along_the_line() -> None:
@@ -142,7 +143,7 @@ def test_without_the_mask_padding_does_change_the_reading() -> None:
     model = small()
     line = lines(1, 48)
     padded = nn.functional.pad(line, (0, 48), value=0.7)
-    assert (model(padded)[:, :12] - model(line)).abs().max() > 1e-3
+    assert (model(padded)[:, :12] - model(line)).abs().max() > 1e-2
 
 
 def test_evaluation_is_deterministic_and_leaves_no_trace() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from compress.context import Silent, Target
 from compress.export import export
 from compress.profile import Measured, Recorded, by_operators, compare, fingerprint, profile
 from compress.target import target_for
-from compress.timing import MOST_CALLS, SHORTEST, Timings, interleaved, low, noise, ratio, summary
+from compress.timing import FEWEST_CALLS, MOST_CALLS, SHORTEST, interleaved, low, noise, ratio, summary
 from rules.facts import Device
 from rules.problems import Exit, Problem
 
@@ -51,8 +50,8 @@ class Workshop:
 def test_every_round_has_one_block_of_each_and_the_order_changes() -> None:
     shop = Workshop({"a": 1e-3, "b": 1e-3, "c": 1e-3})
     interleaved(shop.calls(), rounds=40, block_ms=0.5, clock=shop.clock)
-    timed = shop.done[9:]  # after three warm-up calls each
-    rounds = [tuple(timed[start : start + 3]) for start in range(0, len(timed), 3)]
+    blocks = shop.done[12::FEWEST_CALLS]  # after four warm-up calls each
+    rounds = [tuple(blocks[start : start + 3]) for start in range(0, len(blocks), 3)]
     assert len(rounds) == 40 and all(sorted(entry) == ["a", "b", "c"] for entry in rounds)
     assert len(set(rounds)) == 6
 
@@ -64,15 +63,27 @@ def test_the_same_seed_gives_the_same_order() -> None:
     assert shops[0].done == shops[1].done
 
 
-def test_fast_calls_are_repeated_to_fill_a_block_and_slow_ones_are_not() -> None:
-    shop = Workshop({"fast": 0.1e-3, "slow": 2e-3, "instant": 1e-9})
-    found = interleaved(shop.calls(), rounds=20, block_ms=0.5, clock=shop.clock)
-    assert [found[name].wall_ms.shape for name in ("fast", "slow", "instant")] == [(20, 5), (20, 1), (20, MOST_CALLS)]
+def test_a_block_has_as_many_calls_of_each_enough_for_the_slowest_to_fill_it() -> None:
+    for costs, calls in (((0.11e-3, 0.05e-3), 5), ((0.11e-3, 20e-3), FEWEST_CALLS), ((1e-9, 1e-9), MOST_CALLS)):
+        shop = Workshop(dict(zip("ab", costs, strict=True)))
+        found = interleaved(shop.calls(), rounds=20, block_ms=0.5, clock=shop.clock)
+        assert [found[name].wall_ms.shape for name in "ab"] == [(20, calls)] * 2
+
+
+def test_one_disturbed_warm_up_call_does_not_change_the_blocks() -> None:
+    shop = Workshop({"a": 0.11e-3})
+    spikes = iter([0, 0, 0.1, *[0] * 1000])
+
+    def call() -> None:
+        shop.work("a")
+        shop.wall += next(spikes)
+
+    assert interleaved({"a": call}, rounds=20, block_ms=0.5, clock=shop.clock)["a"].wall_ms.shape == (20, 5)
 
 
 def test_slow_calls_get_fewer_rounds_but_never_too_few() -> None:
-    shop = Workshop({"a": 0.1, "b": 0.1})
-    assert len(interleaved(shop.calls(), rounds=120, seconds=6, clock=shop.clock)["a"].wall_ms) == 30
+    shop = Workshop({"a": 0.03, "b": 0.0695})
+    assert len(interleaved(shop.calls(), rounds=120, seconds=6, clock=shop.clock)["a"].wall_ms) == 20
     assert len(interleaved(shop.calls(), rounds=120, seconds=0.1, clock=shop.clock)["a"].wall_ms) == SHORTEST
 
 
@@ -338,10 +349,3 @@ def test_a_precision_the_device_lacks_is_refused_with_those_it_has() -> None:
     assert target_for(device(), precision="fp32").precision == "fp32"
     with pytest.raises(Problem, match=r"no fp16.*fp32, int8"):
         target_for(device(), precision="fp16")
-
-
-def test_timings_of_one_kind_have_one_shape() -> None:
-    shop = Workshop({"a": 1e-3, "b": 0.2e-3})
-    found = interleaved(shop.calls(), rounds=20, clock=shop.clock)
-    assert all(isinstance(entry, Timings) and entry.wall_ms.shape == entry.cpu_ms.shape for entry in found.values())
-    assert Counter(shop.done)["b"] == 3 + 20 * 3

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,32 +41,25 @@ class Batches:
 
 
 class Pass:
-    """Lines as they look in one epoch: `vary` draws each a little differently, `rows` are fetched when first needed."""
+    """Lines as they look in one epoch: `vary` draws each a little differently. `row` gives a line when it is first needed."""
 
     def __init__(
-        self, rows: Callable[[], list[Row]], ids: Sequence[str], encode: Callable[[str], list[int]], *, seed: int, epoch: int, vary: bool
+        self, row: Callable[[int], Row], ids: Sequence[str], encode: Callable[[str], list[int]], *, seed: int, epoch: int, vary: bool
     ) -> None:
-        self._fetch, self._ids, self._encode = rows, ids, encode
-        self._seed, self._epoch, self._vary = seed, epoch, vary
+        self._row, self._ids, self._encode = cache(row), ids, encode
+        self._seed, self._epoch = seed, epoch
+        self._factors = stretches(len(ids), seed=seed, epoch=epoch) if vary else None
 
-    @cached_property
-    def rows(self) -> list[Row]:
-        return self._fetch()
-
-    @cached_property
-    def widths(self) -> NDArray[np.int64]:
-        """Width of each line in this epoch, before padding."""
-        widths = np.array([row.shape[1] for row, _ in self.rows], dtype=np.int64)
-        if not self._vary:
-            return widths
-        factors = stretches(len(widths), seed=self._seed, epoch=self._epoch)
-        return np.clip(np.round(widths * factors), NARROW, WIDEST).astype(np.int64)
+    def width(self, index: int) -> int:
+        """Width of a line in this epoch, before padding."""
+        own: int = self._row(index)[0].shape[1]
+        return own if self._factors is None else min(WIDEST, max(NARROW, round(own * float(self._factors[index]))))
 
     def ordered(self, batch_size: int, chosen: Sequence[int]) -> Iterator[tuple[list[int], int]]:
         """Lines of exactly one padded width together, widths ascending."""
         groups: dict[int, list[int]] = defaultdict(list)
         for index in chosen:
-            groups[padded(int(self.widths[index]))].append(index)
+            groups[padded(self.width(index))].append(index)
         for width, members in sorted(groups.items()):
             for start in range(0, len(members), batch_size):
                 yield members[start : start + batch_size], width
@@ -74,23 +67,23 @@ class Pass:
     def mixed(self, batch_size: int, count: int) -> Iterator[tuple[list[int], int]]:
         """Full batches of lines of about one width, in random order: `count` lines at random."""
         rng = np.random.default_rng([self._seed, self._epoch, 0])
-        order = rng.permutation(len(self.rows))[:count]
-        order = order[np.argsort(-(-self.widths[order] // 16), kind="stable")]
+        chosen = rng.permutation(len(self._ids))[:count].tolist()
+        chosen.sort(key=lambda index: padded(self.width(index)))
         for start in rng.permutation(np.arange(0, count, batch_size)).tolist():
-            members = order[start : start + batch_size].tolist()
-            yield members, padded(int(self.widths[members].max()))
+            members = chosen[start : start + batch_size]
+            yield members, padded(max(self.width(index) for index in members))
 
     def batch(self, members: list[int], width: int) -> Batch:
         """The lines `members`, padded to `width`. Targets: labels (b, n) padded with 0, lengths (b,), widths (b,) before padding."""
-        codes = [self._encode(self.rows[index][1]) for index in members]
+        codes = [self._encode(self._row(index)[1]) for index in members]
         lengths = np.array([len(code) for code in codes], dtype=np.int64)
         labels = np.zeros((len(codes), max(1, int(lengths.max()))), dtype=np.int64)
         for place, code in enumerate(codes):
             labels[place, : len(code)] = code
         image = stack([self._pixels(index) for index in members], width=width)
-        targets = {"labels": labels, "lengths": lengths, "widths": self.widths[members]}
+        targets = {"labels": labels, "lengths": lengths, "widths": np.array([self.width(index) for index in members], dtype=np.int64)}
         return Batch({"image": image}, targets, tuple(self._ids[index] for index in members))
 
     def _pixels(self, index: int) -> Pixels:
-        row = self.rows[index][0]
-        return augment(row, generator(self._seed, self._epoch, index), width=int(self.widths[index])) if self._vary else row
+        row = self._row(index)[0]
+        return row if self._factors is None else augment(row, generator(self._seed, self._epoch, index), width=self.width(index))

@@ -36,29 +36,29 @@ class Corpus:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def complete(found: Mapping[Split, Sequence[Line]], *, seed: int, source: str) -> tuple[dict[Split, tuple[Line, ...]], dict[str, Any]]:
+def complete(
+    found: Mapping[Split, Sequence[Line]], *, seed: int, source: str, training: bool = True
+) -> tuple[dict[Split, tuple[Line, ...]], dict[str, Any]]:
     """All three splits: those given as they are, a missing val or test drawn from train. Returns them and how it was done.
 
-    Raises Problem (exit 3) when there is nothing to train on, or when a split comes out empty.
+    Raises Problem (exit 3) when a drawn split comes out empty, or when there is nothing to train on, unless `training` is not asked for.
     """
     train = list(found.get("train", ()))
+    parts: dict[Split, list[Line]] = {split: list(found.get(split, ())) for split in SPLITS}
+    if not train and not training and any(parts.values()):
+        return {split: tuple(parts[split]) for split in SPLITS}, {"split": "as given, nothing to train on", "seed": None}
     if not train:
         raise bad_input(f"{source} has no training lines", remedy="name them in train.tsv, one 'image<TAB>text' a line")
     missing = {split: share for split, share in HELD_OUT.items() if not found.get(split)}
-    parts: dict[Split, list[Line]] = {split: list(found.get(split, ())) for split in SPLITS}
     parts["train"] = []
     for line in train:
         parts[assign(line.id, missing, seed=seed)].append(line)
     for split in SPLITS:
         if not parts[split]:
-            raise bad_input(
-                f"{source}: {len(train)} lines are too few to draw a {split} split from", remedy=f"give more lines, or a {split} list"
-            )
-    rule = (
-        f"sha256('{seed}:' + id) as a fraction of 1: "
-        + ", ".join(f"{share:.0%} {split}" for split, share in missing.items())
-        + ", the rest train"
-    )
+            what = f"{source}: {len(train)} lines are too few to draw a {split} split from"
+            raise bad_input(what, remedy=f"give more lines, or a {split} list")
+    shares = ", ".join(f"{share:.0%} {split}" for split, share in missing.items())
+    rule = f"sha256('{seed}:' + id) as a fraction of 1: {shares}, the rest train"
     return {split: tuple(parts[split]) for split in SPLITS}, {"split": rule if missing else "as given", "seed": seed if missing else None}
 
 

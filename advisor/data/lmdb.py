@@ -23,23 +23,23 @@ MOST_LINES = 20_000_000
 
 
 def holds(source: Path) -> bool:
-    """Whether `source` is such a database, or a folder with a training one."""
-    return is_database(source) or any(is_database(source / name) for name in FOLDERS["train"])
+    """Whether `source` is such a database, or a folder of them."""
+    return is_database(source) or any(is_database(source / name) for names in FOLDERS.values() for name in names)
 
 
 def is_database(folder: Path) -> bool:
     return (folder / "data.mdb").is_file()
 
 
-def corpus(source: Path, *, seed: int) -> Corpus:
-    """The lines of the database(s) at `source`. Raises Problem: exit 3 for a damaged one, exit 5 without the lmdb package."""
+def corpus(source: Path, *, seed: int, training: bool = True) -> Corpus:
+    """The lines of the database(s) at `source`; without `training` they may be only some to score. Raises Problem: exit 3 for a damaged one, exit 5 without the lmdb package."""
     places: dict[Split, Path] = {"train": source}
     if not is_database(source):
         places = {split: source / name for split in SPLITS for name in FOLDERS[split] if is_database(source / name)}
     found: dict[Split, list[Line]] = {split: _lines(place, split if len(places) > 1 else "") for split, place in places.items()}
-    splits, how = complete(found, seed=seed, source=str(source))
+    splits, how = complete(found, seed=seed, source=str(source), training=training)
     homes = {line.id: places[split] for split, lines in found.items() for line in lines}
-    facts = {"source": str(source.resolve()), "layout": "deep-text-recognition LMDB", "licence": "not stated", **how}
+    facts = {"source": source.resolve().name, "layout": "deep-text-recognition LMDB", "licence": "not stated", **how}
     return Corpus(splits, lambda line: _get(homes[line.id], line.id.rpartition("/")[2], line.where), facts)
 
 
@@ -60,9 +60,9 @@ def _open(folder: Path) -> Any:
 
 
 def _get(folder: Path, key: str, where: str) -> bytes:
+    environment = _open(folder)
     import lmdb
 
-    environment = _open(folder)
     try:
         with environment.begin() as transaction:
             value = transaction.get(key.encode("ascii"))

@@ -11,6 +11,7 @@ Nothing is guessed where it could be wrong: each refusal is one line that names 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,8 +51,8 @@ class List:
     split: Split | None
 
 
-def corpus(folder: Path, *, seed: int) -> Corpus:
-    """The lines of `folder`. Raises Problem (exit 3) for whatever is missing, damaged, doubled or outside the folder."""
+def corpus(folder: Path, *, seed: int, training: bool = True) -> Corpus:
+    """The lines of `folder`; without `training` it may hold only lines to score. Raises Problem (exit 3) for whatever is missing, damaged, doubled or outside the folder."""
     lists = find(folder)
     parts: dict[Split, list[Line]] = {split: [] for split in SPLITS}
     places: dict[str, Path] = {}
@@ -60,9 +61,9 @@ def corpus(folder: Path, *, seed: int) -> Corpus:
             parts[split or "train"].append(line)
             places.setdefault(line.id, place)
     unique(line for split in SPLITS for line in parts[split])
-    splits, how = complete(parts, seed=seed, source=str(folder))
+    splits, how = complete(parts, seed=seed, source=str(folder), training=training)
     facts = {
-        "source": str(folder.resolve()),
+        "source": folder.resolve().name,
         "lists": [entry.file.relative_to(folder).as_posix() for entry in lists],
         "licence": "not stated",
         **how,
@@ -194,7 +195,7 @@ def _tabbed(text: str, shown: str) -> list[Row]:
 
 def _comma(text: str, shown: str) -> list[Row]:
     """image, text with CSV's quotes."""
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     found: list[Row] = []
     columns: tuple[int, int, int | None] | None = None
     try:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -37,14 +37,18 @@ log = logging.getLogger("advisor.ocr")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Decoded lines of one split, and the SHA-256 of the names, texts and files they came from."""
+    """A decoded line, and the SHA-256 of the file it came from."""
 
-    rows: list[Pixels]
+    pixels: Pixels
     digest: str
 
 
 class LineData:
-    """The data of the ocr task. `compose` writes training lines anew for each augmented epoch, where the source can."""
+    """The data of the ocr task.
+
+    `given` are the characters to know; while `strict`, a text with another one is refused. `compose` writes training lines anew for
+    each augmented epoch, where the source can.
+    """
 
     preprocess: Sequence[Mapping[str, Any]] = lines.STEPS
     postprocess: Sequence[Mapping[str, Any]] = ({"op": "ctc", "output": "logits", "blank": 0},)
@@ -55,16 +59,18 @@ class LineData:
         *,
         case: str = "keep",
         given: str | Sequence[str] | None = None,
+        strict: bool = True,
         limits: Mapping[Split, int | None] | None = None,
         compose: Compose | None = None,
     ) -> None:
         self._corpus, self._case, self._given, self._compose = corpus, case, given is not None, compose
         self._lines = {split: _chosen(charset.normalised(corpus.splits[split], case), (limits or {}).get(split)) for split in SPLITS}
         self.labels = charset.learned(self._lines["train"]) if given is None else charset.given(given, case)
-        for split in SPLITS if self._given else ():
+        for split in SPLITS if self._given and strict else ():
             charset.check(self._lines[split], self.labels)
         self._index = {label: place + 1 for place, label in enumerate(self.labels)}
-        self._held: dict[Split, Held] = {}
+        self._held: dict[tuple[Split, int], Held] = {}
+        self._bytes = 0
 
     @property
     def classes(self) -> int:
@@ -105,39 +111,45 @@ class LineData:
         """
         named = self._lines[split]
         anew = augment and split == "train" and self._compose is not None
-        rows = (lambda: self._composed(seed, epoch)) if anew else (lambda: self._rows(split))
-        look = Pass(rows, [line.id for line in named], self.encode, seed=seed, epoch=epoch, vary=augment and not anew)
+        row = partial(self._composed, (seed, epoch)) if anew else partial(self._row, split)
+        look = Pass(row, [line.id for line in named], self.encode, seed=seed, epoch=epoch, vary=augment and not anew)
         if shuffle:
             count = len(named) if limit is None else min(limit, len(named))
             return Batches(lambda: look.mixed(batch_size, count), look.batch, -(-count // batch_size))
         return Batches(lambda: look.ordered(batch_size, spread(len(named), limit)), look.batch)
 
-    def _rows(self, split: Split) -> list[Row]:
-        return list(zip(self.load(split).rows, (line.text for line in self._lines[split]), strict=True))
+    def _row(self, split: Split, index: int) -> Row:
+        return self._decode(split, index).pixels, self._lines[split][index].text
 
-    def _composed(self, seed: int, epoch: int) -> list[Row]:
+    def _composed(self, epoch: tuple[int, int], index: int) -> Row:
         assert self._compose is not None
-        return [self._compose((seed, epoch), index) for index in range(self.count("train"))]
+        return self._compose(epoch, index)
 
-    def load(self, split: Split, *, report: Callable[[int, int], None] | None = None) -> Held:
-        """Decode the lines of `split`, once; `report(done, total)` is told of each.
+    def _decode(self, split: Split, index: int) -> Held:
+        """One line, held from then on."""
+        if (split, index) not in self._held:
+            line = self._lines[split][index]
+            raw = self._corpus.read(line)
+            name = line.where if line.id in line.where else f"{line.id} ({line.where})"
+            held = Held(lines.pixels(raw, name=name), hashlib.sha256(raw).hexdigest())
+            self._bytes += held.pixels.nbytes
+            if self._bytes > MOST_MEMORY:
+                what = f"{len(self._held):,} of {sum(map(self.count, SPLITS)):,} lines fill {MOST_MEMORY >> 30} GB of memory"
+                raise bad_environment(what, remedy="use fewer: set train, val or test to a number of lines")
+            self._held[split, index] = held
+        return self._held[split, index]
+
+    def load(self, split: Split, *, report: Callable[[int, int], None] | None = None) -> list[Held]:
+        """Decode every line of `split`, once; `report(done, total)` is told of each.
 
         Raises Problem: exit 3 at the first image that cannot be read, exit 5 when there are more than memory should hold.
         """
-        if split in self._held:
-            return self._held[split]
-        rows, digest = [], hashlib.sha256()
-        total = sum(row.nbytes for held in self._held.values() for row in held.rows)
-        for line in self._lines[split]:
-            raw = self._corpus.read(line)
-            rows.append(lines.pixels(raw, name=line.id if line.id in line.where else f"{line.id} ({line.where})"))
-            digest.update(f"{line.id}\t{line.text}\t{hashlib.sha256(raw).hexdigest()}\n".encode())
-            if (total := total + rows[-1].nbytes) > MOST_MEMORY:
-                what = f"{len(rows):,} of {self.count(split):,} {split} lines fill {MOST_MEMORY >> 30} GB of memory"
-                raise bad_environment(what, remedy=f"use fewer: set {split} to a number of lines")
+        held = []
+        for index in range(self.count(split)):
+            held.append(self._decode(split, index))
             if report:
-                report(len(rows), self.count(split))
-        return self._held.setdefault(split, Held(rows, digest.hexdigest()))
+                report(index + 1, self.count(split))
+        return held
 
     # -- readings --------------------------------------------------------------------------------------------------------
 
@@ -160,8 +172,8 @@ class LineData:
         return Score(CER, float(errors.sum() / max(1.0, weights.sum())), errors, weights, {"exact": exact})
 
     def probes(self) -> dict[str, Feeds]:
-        """Validation lines of the widths that latency is measured at: one that is so wide, else several side by side, cut."""
-        return {f"w{width}": {"image": lines.stack([_wide(self.load("val").rows, width)], width=width)} for width in PROBES}
+        """Validation lines (test lines, where there are none) of the widths that latency is measured at: one that is so wide, else several side by side, cut."""
+        return {f"w{width}": {"image": lines.stack([self._wide(width)], width=width)} for width in PROBES}
 
     def samples(self, split: Split, count: int) -> list[Sample]:
         """Lines spread over the split, as PNG files of their original size."""
@@ -171,6 +183,11 @@ class LineData:
         raw = lines.png(np.asarray(lines.decode(self._corpus.read(line), name=line.id)))
         return Sample(line.id, raw, {"image": lines.apply(lines.STEPS, raw, name=line.id)}, line.text)
 
+    def _wide(self, width: int) -> Pixels:
+        rows = [held.pixels for held in self.load(next(split for split in ("val", "test", "train") if self.count(split)))]
+        exact = next((row for row in rows if lines.padded(row.shape[1]) == width), None)
+        return _joined(rows, width) if exact is None else exact
+
     # -- where it comes from ---------------------------------------------------------------------------------------------
 
     @cached_property
@@ -178,25 +195,27 @@ class LineData:
         """Source, counts, how it was split, what is wanting; plain JSON. Decodes every image, so a damaged one is found now."""
         found: dict[str, Any] = {"task": "ocr", **self._corpus.facts, "case": self._case}
         found.update(charset="given" if self._given else "training lines", labels=len(self.labels))
-        found["lines"] = {split: self._facts(split) for split in SPLITS}
-        found["warnings"] = list(_warnings(found["lines"]))
+        found["splits"] = {split: self._facts(split) for split in SPLITS}
+        found["reopen"] = {"charset": list(self.labels), "case": self._case, "outside": "count"}  # settings that read other data alike
+        found["warnings"] = list(_warnings(found["splits"]))
         for warning in found["warnings"]:
             log.warning(warning)
         return found
 
     def _facts(self, split: Split) -> dict[str, Any]:
         held, named = self.load(split), self._lines[split]
-        steps = [lines.padded(row.shape[1]) // STRIDE for row in held.rows]
+        digest = hashlib.sha256("".join(f"{line.id}\t{line.text}\t{one.digest}\n" for line, one in zip(named, held, strict=True)).encode())
+        steps = [lines.padded(one.pixels.shape[1]) // STRIDE for one in held]
         short = [line.id for line, have in zip(named, steps, strict=True) if ctc.steps_needed(self.encode(line.text)) > have]
         return {
-            "count": len(named),
+            "lines": len(named),
             "characters": sum(len(line.text) for line in named),
             "empty": sum(not line.text for line in named),
             "unlearnable": len(short),
             "unlearnable_first": short[:3],
             "unseen": charset.unseen(named, self.labels),
-            "median_width": float(np.median([row.shape[1] for row in held.rows])),
-            "sha256": held.digest,
+            "median_width": float(np.median([one.pixels.shape[1] for one in held])) if held else 0.0,
+            "sha256": digest.hexdigest(),
         }
 
 
@@ -204,11 +223,8 @@ def _chosen(named: tuple[Line, ...], limit: int | None) -> tuple[Line, ...]:
     return tuple(named[place] for place in spread(len(named), limit))
 
 
-def _wide(rows: Sequence[Pixels], width: int) -> Pixels:
-    """The first row that is padded to `width`; without one, rows side by side, cut there."""
-    for row in rows:
-        if lines.padded(row.shape[1]) == width:
-            return row
+def _joined(rows: Sequence[Pixels], width: int) -> Pixels:
+    """Rows side by side, over again where they are too few, cut at `width`."""
     joined: list[Pixels] = []
     while sum(row.shape[1] for row in joined) < width:
         joined.append(rows[len(joined) % len(rows)])
@@ -219,7 +235,7 @@ def _warnings(splits: Mapping[Split, Mapping[str, Any]]) -> Iterator[str]:
     for split, facts in splits.items():
         if facts["unlearnable"]:
             names = ", ".join(facts["unlearnable_first"])
-            what = f"{facts['unlearnable']} of {facts['count']} {split} labels are longer than a model can spell in their image's width"
+            what = f"{facts['unlearnable']} of {facts['lines']} {split} labels are longer than a model can spell in their image's width"
             yield f"{what} (a step every {STRIDE} pixels), e.g. {names}"
         if facts["unseen"]:
             yield f"{split} has characters that training never shows, counted as errors: {' '.join(facts['unseen'])}"

@@ -23,7 +23,9 @@ from rules.problems import Problem, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULTS: Mapping[str, Any] = {"charset": None, "case": "keep", "train": None, "val": None, "test": None}
+DEFAULTS: Mapping[str, Any] = {"charset": None, "case": "keep", "outside": "refuse", "train": None, "val": None, "test": None}
+
+OUTSIDE = ("refuse", "count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +41,21 @@ class OcrTask:
     def open(self, source: Path | None, *, seed: int = 0, settings: Mapping[str, Any] | None = None) -> LineData:
         """The data at `source` (a folder or an LMDB), or the built-in digits.
 
-        `settings`: charset (the characters to know; else those of the training lines), case ("keep", "upper", "lower"), and
-        train, val, test (how many lines of each split to use). Raises Problem: exit 2 for a wrong setting, 3 for refused data, 5
-        for a missing package. Images are decoded when first needed.
+        `settings`: charset (the characters to know; else those of the training lines), outside (what to do with a text that has
+        another one: "refuse" it or "count" it as read wrong), case ("keep", "upper", "lower"), and train, val, test (how many lines
+        of each split to use). With a charset a folder may hold only lines to score. Images are decoded when first needed.
+        Raises Problem: exit 2 for a wrong setting, 3 for refused data, 5 for a missing package.
         """
         chosen = _settings(settings or {})
         if source is None:
             counts = {split: chosen[split] or digits.COUNTS[split] for split in SPLITS}
             corpus, compose, limits = digits.corpus(counts, seed=seed), digits.anew(seed), None
         else:
-            corpus = lmdb.corpus(source, seed=seed) if lmdb.holds(source) else manifest.corpus(source, seed=seed)
-            compose, limits = None, {split: chosen[split] for split in SPLITS}
-        return LineData(corpus, case=chosen["case"], given=chosen["charset"], limits=limits, compose=compose)
+            reader = lmdb if lmdb.holds(source) else manifest
+            corpus, compose = reader.corpus(source, seed=seed, training=chosen["charset"] is None), None
+            limits = {split: chosen[split] for split in SPLITS}
+        strict = chosen["outside"] == "refuse"
+        return LineData(corpus, case=chosen["case"], given=chosen["charset"], strict=strict, limits=limits, compose=compose)
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """CTC, nats a character: output (b, t, classes) logits, targets labels (b, n) and lengths (b,)."""
@@ -77,8 +82,9 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if key not in DEFAULTS:
             raise unknown("setting of the ocr task", key, DEFAULTS)
     chosen = {**DEFAULTS, **settings}
-    if chosen["case"] not in charset.CASES:
-        raise unknown("case", str(chosen["case"]), charset.CASES)
+    for key, allowed in (("case", charset.CASES), ("outside", OUTSIDE)):
+        if chosen[key] not in allowed:
+            raise unknown(key, str(chosen[key]), allowed)
     for split in SPLITS:
         wanted = chosen[split]
         if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):

@@ -37,3 +37,12 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
 def _free(number: int, taken: set[str]) -> str:
     name = f"t{number:x}"
     return name if name not in taken else f"{name}_"
+
+
+def drop_unused(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` without initializers that nobody reads, in place."""
+    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model

@@ -169,7 +169,7 @@ class GraphModule(nn.Module):
         if node.op == "QuantizeLinear" and output in self.idle:
             values[output] = values[node.inputs[0]]
         elif node.op == "QuantizeLinear":
-            low, high = self._activation_bounds(node)
+            low, high = self.activation_bounds(node)
             axis = int(node.attributes.get("axis", 1))
             values[output] = fake_quantize(values[node.inputs[0]], steps[node.inputs[1]], low, high, axis=axis, per=batch)
         elif node.op == "DequantizeLinear":
@@ -193,7 +193,8 @@ class GraphModule(nn.Module):
             return torch.from_numpy(np.asarray(self.graph.initializers[bias.scale]))
         return steps[bias.activation] * steps[bias.weight] * bias.factor
 
-    def _activation_bounds(self, node: Node) -> tuple[int, int]:
+    def activation_bounds(self, node: Node) -> tuple[int, int]:
+        """Lowest and highest level of an activation quantizer, relative to its zero point."""
         point = self.graph.initializers[node.inputs[2]] if len(node.inputs) > 2 else np.zeros((), np.uint8)
         zero = int(np.asarray(point).reshape(-1)[0])
         low, high = BOUNDS[point.dtype]

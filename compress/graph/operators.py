@@ -107,6 +107,13 @@ def _pad_ends(x: Tensor, before: Sequence[int], after: Sequence[int], value: flo
     return F.pad(x, amounts, value=value)
 
 
+def padded(a: Attributes, x: Tensor, kernel: Sequence[int]) -> tuple[Tensor, list[int], list[int]]:
+    """A convolution's input with its padding in place, and its strides and dilations."""
+    strides, dilations = a.get("strides", [1] * len(kernel)), a.get("dilations", [1] * len(kernel))
+    before, after = _padding(a, x, kernel, strides, dilations)
+    return (_pad_ends(x, before, after, 0.0) if any(before + after) else x), list(strides), list(dilations)
+
+
 def conv(a: Attributes, inputs: Inputs) -> Tensor:
     """x (b, c, …), weight (o, c / group, …) → (b, o, …), one to three spatial axes."""
     x, weight, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None

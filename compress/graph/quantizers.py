@@ -23,32 +23,43 @@ class FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, axis: int, gain: float) -> Tensor:
         steps = _along(scale, axis, x.dim())
-        rounded = (x / steps).round_()
-        clamped = rounded.clamp(low, high)
-        inside = rounded == clamped
-        result = clamped.mul_(steps)
-        if ctx.needs_input_grad[1]:
-            ctx.save_for_backward(inside, scale, x, result)
-        else:
-            ctx.save_for_backward(inside)
-        ctx.axis, ctx.gain = axis, gain
+        result = (x / steps).round_().clamp_(low, high).mul_(steps)
+        ctx.save_for_backward(x, scale, result)
+        ctx.bounds, ctx.axis, ctx.gain = (low - 0.5, high + 0.5), axis, gain
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        inside = ctx.saved_tensors[0]
-        passed = torch.where(inside, grad, 0.0)
+        x, scale, result = ctx.saved_tensors
+        passed = _inside(grad, x, scale, ctx.axis, ctx.bounds)
         if not ctx.needs_input_grad[1]:
             return passed, None, None, None, None, None
-        _, scale, x, result = ctx.saved_tensors
         # d(result)/d(scale) is the rounding error in steps inside the range, and the bound itself outside
-        error = torch.where(inside, result - x, result)
+        error = result - _inside(x, x, scale, ctx.axis, ctx.bounds)
         if scale.dim():
             slope = (grad * error).sum([axis for axis in range(x.dim()) if axis != ctx.axis % x.dim()]) / scale
         else:
-            slope = torch.dot(grad.reshape(-1), error.reshape(-1)) / scale
+            slope = _dot(grad, error) / scale
         return passed, slope * ctx.gain, None, None, None, None
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of products, walking memory in order where both lie channels last."""
+    if x.dim() == 4 and all(side.is_contiguous(memory_format=torch.channels_last) for side in (x, y)):
+        x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+    return torch.dot(x.reshape(-1), y.reshape(-1))
+
+
+def _inside(values: Tensor, x: Tensor, scale: Tensor, axis: int, bounds: tuple[float, float]) -> Tensor:
+    """`values` where x rounds to a level without being clipped, 0 elsewhere."""
+    if scale.dim() == 0:
+        step = scale.item()
+        # one vectorised pass; a comparison and a selection through booleans cost four times as much on a CPU
+        kept: Tensor = torch.ops.aten.hardtanh_backward(values, x, bounds[0] * step, bounds[1] * step)
+        return kept
+    steps = _along(scale, axis, x.dim())
+    return torch.where((x > bounds[0] * steps) & (x < bounds[1] * steps), values, 0.0)
 
 
 def fake_quantize(x: Tensor, scale: Tensor, low: int, high: int, *, axis: int = 0, per: int = 1) -> Tensor:

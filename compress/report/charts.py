@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
+from compress.report.figures import signed
 from compress.report.svg import Scale, group, number, picture, polyline, round_steps, short, size, tag
 
 
@@ -291,14 +292,14 @@ def interval(value: float, low: float, high: float, *, limit: float | None, text
         tag("text", "0", x=x(0), y=middle + 28, class_="tick", text_anchor="middle"),
         tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="span"),
         tag("circle", cx=x(value), cy=middle, r=5, class_="dot"),
-        tag("text", f"{value:+.2f}", x=x(value), y=middle - 11, class_="name", text_anchor="middle"),
+        tag("text", signed(value), x=x(value), y=middle - 11, class_="name", text_anchor="middle"),
     ]
     if limit is not None:
         parts += [
             tag("line", x1=x(limit), x2=x(limit), y1=middle - 14, y2=middle + 14, class_="limit"),
             tag(
                 "text",
-                f"limit {limit:+.2f}",
+                f"limit {signed(limit)}",
                 x=x(limit),
                 y=middle + 28,
                 class_="tick",

@@ -16,15 +16,30 @@ NAMES = {"teacher fp32": "the teacher in fp32", "own fp32": "its own fp32 file"}
 def verdict(record: Record) -> dict[str, str]:
     """What shipped and why, in one sentence, and the sentence after it."""
     final, metric = record["final"], record["metric"]
-    against, times = _headline_ratio(record)
-    facts = [f"{faster(times)} as {against}"] if times else []
+    name, times = _headline_ratio(record)
+    facts = [f"{faster(times)} as {name}"] if times else []
     if larger := _teacher_size(record):
-        facts.append(f"{share(_shipped_size(record), larger)} of {'its' if against == NAMES['teacher fp32'] else 'the teacher’s'} size")
+        facts.append(f"{share(_shipped_size(record), larger)} of {'its' if name == NAMES['teacher fp32'] else 'the teacher’s'} size")
     test = final.get("test")
     if test:
         facts.append(f"{metric['name']} {figure(metric, test['metric'])} on {count(test['samples'])} {test['split']} examples")
-    head = f"The file from {final['stage']} ships"
+    head = f"{_what(record)} ships"
     return {"head": head + (": " + ", ".join(facts) if facts else "") + ".", "why": _why(record)}
+
+
+def _what(record: Record) -> str:
+    stage, precision = record["final"]["stage"], (record.get("target") or {}).get("precision", "quantized")
+    return {"export": "The float file", "fp16": "The fp16 file"}.get(stage, f"The {precision} file from {stage}")
+
+
+def against(test: Mapping[str, Any]) -> str:
+    """What a test score was compared with: `the teacher`, `the float file`."""
+    return {"float": "the float file"}.get(test["against"], f"the {test['against']}")
+
+
+def _compared(test: Mapping[str, Any] | None) -> bool:
+    """Whether there is a comparison to speak of: a file does not differ from itself."""
+    return bool(test) and bool((test or {}).get("interval")) and any((test or {})["interval"])
 
 
 def _why(record: Record) -> str:
@@ -60,12 +75,12 @@ def cards(record: Record) -> list[dict[str, str]]:
     final, metric = record["final"], record["metric"]
     found = []
     if test := final.get("test"):
-        against = final.get(f"{test['against']}_test") or final.get("float_test")
-        beside = f"{test['against']} {figure(metric, against['metric'])}" if against else ""
+        other = final.get(f"{test['against']}_test") or final.get("float_test")
+        beside = f"{test['against']} {figure(metric, other['metric'])}" if other and _compared(test) else ""
         found.append(
             {"what": f"{metric['name']}, {test['split']}", "value": figure(metric, test["metric"]), "beside": beside, "kind": "measured"}
         )
-        found += [_also(name, value, against) for name, value in test.get("also", {}).items()]
+        found += [_also(name, value, other if _compared(test) else None) for name, value in test.get("also", {}).items()]
     larger = _teacher_size(record)
     found.append(
         {
@@ -112,7 +127,8 @@ def badges(record: Record) -> list[tuple[str, str]]:
     ]
     if not target.get("measured_here", True):
         found.append(("warn", f"not measured on the target ({target.get('name', '?')})"))
-    if test := record["final"].get("test"):
+    test = record["final"].get("test")
+    if test and _compared(test):
         found.append(_within(record, test))
     return found
 
@@ -120,13 +136,13 @@ def badges(record: Record) -> list[tuple[str, str]]:
 def _within(record: Record, test: Mapping[str, Any]) -> tuple[str, str]:
     allowed = (record.get("plan") or {}).get("max_drop")
     if allowed is None or not test.get("interval"):
-        return "plain", f"{points(record['metric'], test['difference'])} against the {test['against']}"
+        return "plain", f"{points(record['metric'], test['difference'])} against {against(test)}"
     low, high = _losses(record["metric"], test)
     limit = points(record["metric"], allowed).lstrip("+")
     if high <= allowed:
-        return "good", f"loss against the {test['against']} within the {limit} the plan allows"
+        return "good", f"loss against {against(test)} within the {limit} the plan allows"
     if low > allowed:
-        return "bad", f"loss against the {test['against']} exceeds the {limit} the plan allows"
+        return "bad", f"loss against {against(test)} exceeds the {limit} the plan allows"
     return "warn", f"whether the loss stays within {limit} is not settled by {count(test['samples'])} examples"
 
 
@@ -138,10 +154,10 @@ def _losses(metric: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[float, 
 def interval(record: Record) -> dict[str, Any] | None:
     """The difference to the teacher (or the float file) with its interval, as a strip and a sentence."""
     test, metric = record["final"].get("test"), record["metric"]
-    if not test or not test.get("interval"):
+    if not test or not _compared(test):
         return None
     low, high = (printed(metric, value) for value in test["interval"])
-    text = f"{metric['name']} {points(metric, test['difference'])} against the {test['against']}, 95 % interval {signed(low)} to {signed(high)}"
+    text = f"{metric['name']} {points(metric, test['difference'])} against {against(test)}, 95 % interval {signed(low)} to {signed(high)}"
     allowed = (record.get("plan") or {}).get("max_drop")
     limit = None if allowed is None else printed(metric, allowed) * (1 if metric["better"] == "lower" else -1)
     return {"svg": charts.interval(printed(metric, test["difference"]), low, high, limit=limit, text=text, id="interval"), "text": text}

@@ -31,8 +31,8 @@ GLUE = {
 def pareto(record: Record) -> dict[str, Any] | None:
     """The scatter over every measured file, and what to conclude from it."""
     metric = record["metric"]
-    entries = [entry for entry in [*record["stages"], *record.get("controls", [])] if entry["after"] and entry["after"]["latency_ms"]]
-    if not entries:
+    entries = [entry for entry in [*record["stages"], *(record.get("controls") or [])] if entry["after"] and entry["after"]["latency_ms"]]
+    if len(entries) < 2:  # one file alone has nothing to be compared with
         return None
     probe = next(iter(entries[0]["after"]["latency_ms"]))
     marks = [_mark(entry, record, probe) for entry in entries if probe in entry["after"]["latency_ms"]]
@@ -79,7 +79,7 @@ def _splits(entries: Sequence[Mapping[str, Any]]) -> str:
 def stages(record: Record) -> list[dict[str, Any]]:
     """One row a stage, controls after them: before, after, what became of it and why."""
     rows = [_row(stage, record) for stage in record["stages"]]
-    return rows + [{**_row(control, record), "number": "–"} for control in record.get("controls", [])]
+    return rows + [{**_row(control, record), "number": "–"} for control in record.get("controls") or []]
 
 
 def _row(entry: Mapping[str, Any], record: Record) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,15 @@ def write(record: Mapping[str, Any], path: Path) -> Path:
     return write_text(path, render(record))
 
 
+@cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=PackageLoader("compress.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("compress.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters.update(
         figure=figures.figure, plain=figures.plain, count=figures.count, number=svg.number, size=svg.size, joined=figures.joined

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compress.report.figures import count, figure, plain, points
-from compress.report.headline import NAMES, Record
+from compress.report.headline import NAMES, Record, against
 from compress.report.svg import number
 
 
@@ -17,9 +17,9 @@ def advice(recommendation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     sources = {str(source.get("id")): source for source in recommendation.get("sources") or []}
     return {
         "request": [(key, plain(value)) for key, value in (recommendation.get("request") or {}).items() if value not in (None, False, "")],
-        "kept": [_candidate(entry) for entry in recommendation.get("kept") or []],
+        "kept": [_candidate(entry, recommendation.get("pick")) for entry in recommendation.get("kept") or []],
         "refused": [_candidate(entry) for entry in recommendation.get("refused") or []],
-        "flips": recommendation.get("flips") or [],
+        "flips": [flip.get("says") or _flip(flip) for flip in recommendation.get("flips") or []],
         "sources": sources,
         "links": {
             name: source["url"] for name, source in sources.items() if str(source.get("url", "")).startswith(("https://", "http://"))
@@ -27,12 +27,18 @@ def advice(recommendation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _candidate(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _candidate(entry: Mapping[str, Any], pick: str | None = None) -> dict[str, Any]:
     prediction = entry.get("prediction")
     told = f"{number(prediction['low_ms'], 2)} to {number(prediction['high_ms'], 2)} ms ({prediction['kind']})" if prediction else ""
     verdicts = list(entry.get("verdicts") or [])
     binding = next((item for item in verdicts if item.get("effect") == "forbid"), None)
-    return {**entry, "told": told, "verdicts": verdicts, "binding": binding}
+    name = "/".join(str(entry[key]) for key in ("architecture", "variant") if entry.get(key))
+    role = "picked" if name == pick else "a reference, not built here" if entry.get("status") == "reference" else "runner-up"
+    return {**entry, "name": name, "role": role, "told": told, "verdicts": verdicts, "binding": binding}
+
+
+def _flip(flip: Mapping[str, Any]) -> str:
+    return f"{flip['fact']} {flip['direction']} {plain(flip['threshold'])} (now {plain(flip['now'])}): {flip['pick']}"
 
 
 def provenance(record: Record) -> list[dict[str, str]]:
@@ -48,17 +54,17 @@ def provenance(record: Record) -> list[dict[str, str]]:
                     figure(metric, entry["metric"]),
                     f"{entry['split']}, {count(entry['samples'])}",
                     f"measured once, at the end, {runtime}",
-                    "advisor gate BUNDLE --data DIR" if key == "test" else "",
+                    "advisor gate BUNDLE --baseline MODEL --data DIR --max-drop METRIC=X" if key == "test" else "",
                 )
             )
-    if (test := final.get("test")) and test.get("interval"):
+    if (test := final.get("test")) and test.get("interval") and any(test["interval"]):
         rows.append(
             _source(
-                f"difference to the {test['against']}",
+                f"difference to {against(test)}",
                 points(metric, test["difference"]),
                 f"{test['split']}, {count(test['samples'])}",
                 "paired bootstrap over examples, 95 % interval",
-                "advisor gate BUNDLE --baseline MODEL --data DIR",
+                "the same",
             )
         )
     for name, entry in (final.get("latency_ratio") or {}).items():

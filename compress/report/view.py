@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.report.figures import plain, shown
+from compress.manifest import counts
+from compress.report.figures import count, plain, shown
 from compress.report.headline import Record, badges, cards, interval, verdict
 from compress.report.measured import curves, operators, pareto, stages
 from compress.report.provenance import advice, provenance
@@ -34,5 +35,17 @@ def view(record: Record) -> dict[str, Any]:
         "provenance": provenance(record),
         "environment": [(key, plain(value)) for key, value in (record.get("environment") or {}).items()],
         "target": [(key, plain(value)) for key, value in (record.get("target") or {}).items()],
-        "data": [(key, plain(value)) for key, value in (record.get("data") or {}).items()],
+        "data": _data(record.get("data") or {}),
     }
+
+
+def _data(data: Record) -> list[tuple[str, str]]:
+    """Where the examples come from: splits as counts, nothing that is empty."""
+    examples = ", ".join(f"{split} {count(number)}" for split, number in counts(data).items())
+    told = [(key, plain(value)) for key, value in data.items() if value not in ("", None, [], {}) and not _deep(value)]
+    return [*told, ("examples", examples)] if examples else told
+
+
+def _deep(value: object) -> bool:
+    """A table of tables is for programs; they find it in the record."""
+    return isinstance(value, dict) and any(isinstance(item, dict) for item in value.values())

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compress.context import Context, Skipped
-from compress.training import LossOf, Precision, Recipe, autocast, fit, forward
+from compress.forward import Precision, autocast, forward
+from compress.training import LossOf, Recipe, fit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from compress.context import Context, Skipped, tensors
+from compress.files import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,7 +72,7 @@ class Prune:
             groups,
             scores,
             context,
-            self._drafter(context),
+            partial(self._draft, context=context),
             align=align,
             least=self.min_channels,
             looks=self.looks,
@@ -86,14 +89,15 @@ class Prune:
             )
         return self._recover(search.narrow(widths), model, context)
 
-    def _drafter(self, context: Context):  # type: ignore[no-untyped-def]  # -> widths.Draft, which would import torch
+    def _draft(self, narrow: nn.Module, path: Path, *, context: Context) -> Path:
+        """A candidate as the file that is timed."""
         from compress.export import export
 
-        def draft(narrow: nn.Module, path: Path) -> Path:
-            graph = export(narrow, context.data, path, target=context.target, check=False)
-            return graph if self.measure == "float" else _integer(graph, context)
-
-        return draft
+        if self.measure == "float":
+            return export(narrow, context.data, path, target=context.target, check=False)
+        with TemporaryDirectory() as folder:
+            graph = export(narrow, context.data, Path(folder) / "draft.onnx", target=context.target, check=False)
+            return write_bytes(path, _integer(graph, context).read_bytes())
 
     def _recover(self, pruned: nn.Module, model: nn.Module, context: Context) -> nn.Module:
         """Train the narrow net to say what the teacher says; without one, what it said itself before it was cut."""

@@ -44,6 +44,8 @@ class Quantize:
         """Write `float.onnx`, `static.onnx` (where anything is static) and `model.onnx` into the context's folder; returns the last."""
         if context.target.precision != "int8":
             raise Skipped(f"the target {context.target.name} runs {context.target.precision}, not int8")
+        if done := [node.op for node in read(graph).nodes if "Quantize" in node.op or "QLinear" in node.op or "Integer" in node.op]:
+            raise Skipped(f"{graph.name} is quantized already: it has {done[0]}")
         base = prepare(graph, Parts(context.folder).float)
         return self.quantize(base, context)
 

@@ -51,14 +51,16 @@ def card_of(architecture: str, variant: str) -> tuple[dict[str, Any], dict[str, 
 
 
 def fresh(architecture: str, variant: str) -> nn.Module:
-    """The variant with random weights and, so that parity means something, random statistics."""
+    """The variant with random weights and statistics that suit them: an untrained net answers every image nearly alike otherwise."""
     card, size = card_of(architecture, variant)
     torch.manual_seed(0)
     module = builder(card["builds"])(classes=CARD_CLASSES, **size.get("settings", {}))
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.uniform_(-0.2, 0.2)
-            part.running_var.uniform_(0.5, 1.5)
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    for part in norms:
+        part.momentum = 1.0
+    answer(module.train(), lines(8, 64, seed=5))
+    for part in norms:
+        part.momentum = 0.1
     return module
 
 
@@ -114,7 +116,7 @@ def test_a_line_reads_the_same_whatever_shares_its_batch(architecture: str, vari
     together, other = answer(module, image), answer(module, torch.cat([image[:1], lines(2, 96, seed=1)]))
     torch.testing.assert_close(together[:1], answer(module, image[:1]), atol=1e-5, rtol=0)
     torch.testing.assert_close(together[:1], other[:1], atol=1e-5, rtol=0)
-    assert (together[0] - together[1]).abs().max() > 1e-3  # the lines do differ
+    assert (together[0] - together[1]).abs().max() > 1e-2  # the lines do differ
 
 
 @every_variant
@@ -130,6 +132,7 @@ def test_the_exported_file_says_what_the_module_says(architecture: str, variant:
         wanted, got = answer(module, image).numpy(), predict({"image": image.numpy()})["logits"]
         assert got.shape == wanted.shape
         assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+        assert np.ptp(wanted, axis=1).max() > 0.05 * np.abs(wanted).max()  # it does depend on what it sees
 
 
 @every_variant

@@ -1,0 +1,184 @@
+"""What every task keeps: its default set opens, its batches are sound, a model learns from its loss, its files read as its arrays.
+
+Tasks are found by looking into `advisor/tasks`; nothing is listed here.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import advisor.tasks
+from advisor.data import lines
+from compress.context import tensors
+from rules.examples import Batch, Metric
+
+FOUND = sorted(module.name for module in pkgutil.iter_modules(advisor.tasks.__path__))
+SPLITS = ("train", "val", "test")
+LIMIT = 24
+
+
+@pytest.fixture(scope="module", params=FOUND)
+def task(request: pytest.FixtureRequest) -> Any:
+    return import_module(f"advisor.tasks.{request.param}").TASK
+
+
+@pytest.fixture(scope="module")
+def data(task: Any) -> Any:
+    return task.open(None, seed=0)
+
+
+def limited(data: Any, split: str, **how: Any) -> list[Batch]:
+    return list(data.batches(split, batch_size=8, limit=LIMIT, **how))
+
+
+def fits(shape: tuple[int | str, ...], array: np.ndarray) -> bool:
+    return len(shape) == array.ndim and all(isinstance(want, str) or want == have for want, have in zip(shape, array.shape, strict=True))
+
+
+class Columns(nn.Module):
+    """The smallest recogniser: four columns of pixels make a step, one linear layer reads it."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.steps = nn.Conv2d(1, classes, (32, 4), stride=(32, 4))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.steps(image)[:, :, 0].transpose(1, 2)
+
+
+def small_model(data: Any) -> nn.Module:
+    """A model of the task's ports, with fixed weights."""
+    (port,), (out,) = data.signature.inputs, data.signature.outputs
+    assert port.shape[1:3] == (1, 32) and out.shape[1] == "time", f"no small model for {port} → {out}: write one here"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Columns(out.shape[2])
+
+
+def predictor(model: nn.Module, data: Any) -> Any:
+    name = data.signature.outputs[0].name
+
+    def predict(feeds: Any) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return {name: model(*tensors(feeds).values()).numpy()}
+
+    return predict
+
+
+def test_a_task_is_found() -> None:
+    assert "ocr" in FOUND
+
+
+def test_a_task_has_a_name_and_a_metric_with_a_direction(task: Any) -> None:
+    assert isinstance(task.metric, Metric) and task.metric.better in ("lower", "higher") and task.name in FOUND
+
+
+def test_the_default_set_opens_with_three_splits(data: Any) -> None:
+    assert all(data.count(split) >= LIMIT for split in SPLITS)
+    assert data.labels and len(set(data.labels)) == len(data.labels)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("augment", [False, True])
+def test_batches_fit_the_signature_and_are_bounded(data: Any, split: str, augment: bool) -> None:
+    batches = limited(data, split, augment=augment)
+    assert len({name for batch in batches for name in batch.ids}) == sum(len(batch.ids) for batch in batches) == LIMIT
+    for batch in batches:
+        for port in data.signature.inputs:
+            array = batch.inputs[port.name]
+            assert array.dtype == port.dtype and fits(port.shape, array) and len(array) == len(batch.ids) <= 8
+            assert np.isfinite(array).all() and np.abs(array).max() <= 100
+            for axis, size in zip(port.shape, array.shape, strict=True):
+                low, high, multiple = port.ranges.get(str(axis), (size, size, 1))
+                assert low <= size <= high and size % multiple == 0
+        assert all(len(target) == len(batch.ids) for target in batch.targets.values())
+
+
+def test_no_example_is_in_two_splits(data: Any) -> None:
+    names = [{name for batch in data.batches(split, batch_size=64) for name in batch.ids} for split in SPLITS]
+    assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
+
+
+def test_a_few_steps_of_training_reduce_the_loss(task: Any, data: Any) -> None:
+    model, (batch, *_) = small_model(data), limited(data, "train")
+    inputs, targets = tensors(batch.inputs), tensors(batch.targets)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        loss = task.loss(model(*inputs.values()), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+
+
+def test_distillation_moves_a_student_towards_its_teacher(task: Any, data: Any) -> None:
+    inputs = tensors(limited(data, "train")[0].inputs)
+    student, teacher = small_model(data), small_model(data)
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.mul_(3.0)
+        goal = teacher(*inputs.values())
+    optimizer = torch.optim.SGD(student.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        loss = task.distil_loss(student(*inputs.values()), goal, None, temperature=2.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert task.distil_loss(goal, goal, None, temperature=2.0).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_metric_is_a_finite_fraction_with_its_parts(task: Any, data: Any) -> None:
+    found = data.score(predictor(small_model(data), data), "val", limit=LIMIT)
+    assert found.metric == task.metric and len(found.errors) == len(found.weights) == LIMIT
+    assert np.isfinite(found.value) and found.value >= 0
+    assert found.value == pytest.approx(found.errors.sum() / found.weights.sum())
+    assert all(0 <= value <= 1 for value in found.also.values())
+
+
+def test_a_score_is_the_same_twice(data: Any) -> None:
+    predict = predictor(small_model(data), data)
+    one, other = (data.score(predict, "val", limit=LIMIT) for _ in range(2))
+    assert one.value == other.value and np.array_equal(one.errors, other.errors)
+
+
+def test_a_sample_file_becomes_its_array_by_the_declared_steps(data: Any) -> None:
+    samples = data.samples("test", 5)
+    assert len(samples) == len({sample.name for sample in samples}) == 5
+    steps = json.loads(json.dumps(data.preprocess))  # as a bundle stores them
+    for sample in samples:
+        (array,) = sample.inputs.values()
+        assert np.array_equal(lines.apply(steps, sample.raw), array) and len(array) == 1
+        assert fits(data.signature.inputs[0].shape, array)
+
+
+def test_reading_gives_a_text_an_example(data: Any) -> None:
+    batch = limited(data, "val")[0]
+    readings = data.read(predictor(small_model(data), data)(batch.inputs))
+    assert len(readings) == len(batch.ids) and all(isinstance(reading, str) for reading in readings)
+
+
+def test_probes_are_single_examples_of_the_signature(data: Any) -> None:
+    probes = data.probes()
+    assert probes
+    for feeds in probes.values():
+        for port in data.signature.inputs:
+            assert feeds[port.name].dtype == port.dtype and fits(port.shape, feeds[port.name]) and len(feeds[port.name]) == 1
+
+
+def test_provenance_and_steps_are_json(data: Any) -> None:
+    for value in (data.provenance, data.preprocess, data.postprocess):
+        assert json.loads(json.dumps(value)) == (list(value) if isinstance(value, tuple) else value)
+    assert data.provenance["source"] and data.provenance["licence"]
