@@ -16,7 +16,7 @@ import click
 from rules.problems import Exit, Problem
 
 if TYPE_CHECKING:
-    from compress.context import Data, Task
+    from compress.context import Task
 
 VERSION = "0.1.0"
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 KNOWLEDGE = ROOT / "rules" / "knowledge"
 WIDTHS = (128, 320)
+RECIPES: dict[str, Recipe] = {"static": "static", "hybrid": "static", "dynamic": "dynamic", "mixed": "mixed"}  # by a card's `int8`
 WEIGHTED = {"Conv", "FusedConv", "QLinearConv", "ConvInteger"}
 PRODUCTS = {
     *("MatMul", "FusedMatMul", "Gemm", "QGemm", "QLinearMatMul", "MatMulInteger"),
@@ -101,7 +102,7 @@ def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
 
 def quantized(graph: Path, form: str) -> Path:
     """The int8 file beside `graph`, as the pipeline makes it for this machine in the form the card names (calibrated on noise)."""
-    recipe: Recipe = {"static": "static", "hybrid": "static", "dynamic": "dynamic", "mixed": "mixed"}[form]  # type: ignore[assignment]
+    recipe = RECIPES[form]
     ready, static, int8 = (graph.with_name(f"{name}.onnx") for name in ("float", "static", "int8"))
     prepare(graph, ready)
     if recipe == "dynamic":

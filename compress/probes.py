@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.runtime import signature
+from compress.runtime import ports, session
 from rules.examples import Feeds, Port
 from rules.problems import Problem, bad_input, unknown
 
@@ -30,10 +30,10 @@ def probes_for(path: Path, shapes: Sequence[str], *, seed: int = 0) -> dict[str,
         golden = _golden(path)
         if golden:
             return golden
-    ports = signature(model_file(path)).inputs
-    wanted = _parse(shapes, [port.name for port in ports])
+    inputs = ports(session(model_file(path))).inputs
+    wanted = _parse(shapes, [port.name for port in inputs])
     generator = np.random.default_rng(seed)
-    feeds = {port.name: _array(port, wanted.get(port.name), generator) for port in ports}
+    feeds = {port.name: _array(port, wanted.get(port.name), generator) for port in inputs}
     label = ",".join("x".join(map(str, array.shape)) for array in feeds.values())
     return {label: feeds}
 
@@ -42,17 +42,17 @@ def _golden(bundle: Path) -> dict[str, Feeds]:
     import onnx
     from onnx import numpy_helper
 
-    ports = signature(bundle / "model.onnx").inputs
+    wanted = ports(session(bundle / "model.onnx")).inputs
     probes: dict[str, Feeds] = {}
     for folder in sorted((bundle / "golden").glob("test_data_set_*")):
         feeds = {}
-        for index, port in enumerate(ports):
+        for index, port in enumerate(wanted):
             file = folder / f"input_{index}.pb"
             if file.is_file():
                 tensor = onnx.TensorProto()
                 tensor.ParseFromString(file.read_bytes())
                 feeds[port.name] = numpy_helper.to_array(tensor)
-        if len(feeds) == len(ports):
+        if len(feeds) == len(wanted):
             label = "x".join(map(str, next(iter(feeds.values())).shape))
             probes.setdefault(label, feeds)
     return probes

@@ -187,7 +187,8 @@ def quantize_static(
     from onnxruntime.quantization import quantize_static as quantize
 
     kinds = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
-    extra: dict[str, Any] = {"CalibStridedMinMax": samples.stride}
+    stride = samples.stride if method == "minmax" else 1  # a histogram is filled example by example: shapes differ
+    extra: dict[str, Any] = {"CalibStridedMinMax": stride}
     if method == "percentile":
         extra["CalibPercentile"] = percentile
     if format.activation == "int8":  # as TensorRT wants it: zero points of zero, biases float
@@ -255,7 +256,8 @@ def coarsen(quantized: Path, floats: Path, *, levels: int) -> Path:
     values = {**graph.initializers, **fresh}
     for bias in graph.biases.values():
         step = bias_step(bias, values)
-        value = graph.initializers[bias.name].astype(np.float64) * graph.initializers[bias.scale].reshape(-1)
+        stored: np.ndarray = graph.initializers[bias.name].astype(np.float64) * graph.initializers[bias.scale].reshape(-1)
+        value = source.get(bias.source, stored)
         fresh |= {bias.name: bias_integers(value, step), bias.scale: step}
     return patch(quantized, quantized, fresh)
 

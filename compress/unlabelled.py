@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress.context import Predict, Split
-from compress.runtime import predictor, signature
+from compress.runtime import ports, predictor, session
 from rules.examples import Batch, Feeds, Metric, Sample, Score, Signature
 from rules.problems import bad_input
 
@@ -54,7 +54,7 @@ class Inputs:
     postprocess: Sequence[Mapping[str, Any]] = ()
 
     def __init__(self, graph: Path, files: Sequence[Path], examples: Sequence[Feeds]) -> None:
-        self.signature: Signature = signature(graph)
+        self.signature: Signature = ports(session(graph))
         self._examples = examples
         self._names = [file.name for file in files]
         self._float = predictor(graph)
@@ -131,19 +131,19 @@ def open_inputs(graph: Path, folder: Path) -> Inputs:
         raise bad_input(
             f"{folder} has {len(files)} .npy or .npz files, at least {FEWEST} are needed", remedy="200 varied ones calibrate well"
         )
-    ports = {port.name: port for port in signature(graph).inputs}
-    return Inputs(graph, files, [_read(file, ports) for file in files])
+    inputs = {port.name: port for port in ports(session(graph)).inputs}
+    return Inputs(graph, files, [_read(file, inputs) for file in files])
 
 
-def _read(file: Path, ports: Mapping[str, Any]) -> Feeds:
+def _read(file: Path, inputs: Mapping[str, Any]) -> Feeds:
     try:
         loaded = np.load(file, allow_pickle=False)
-        arrays = {next(iter(ports)): loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        arrays = {next(iter(inputs)): loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except Exception as error:  # numpy raises many kinds for a damaged or pickled file
         raise bad_input(f"{file} is no plain array file: {error}") from error
-    if set(arrays) != set(ports):
-        raise bad_input(f"{file} has {', '.join(sorted(arrays))}, the graph takes {', '.join(sorted(ports))}")
-    return {name: _fitted(file, name, arrays[name], port) for name, port in ports.items()}
+    if set(arrays) != set(inputs):
+        raise bad_input(f"{file} has {', '.join(sorted(arrays))}, the graph takes {', '.join(sorted(inputs))}")
+    return {name: _fitted(file, name, arrays[name], port) for name, port in inputs.items()}
 
 
 def _fitted(file: Path, name: str, array: np.ndarray, port: Any) -> np.ndarray:

@@ -62,7 +62,7 @@ def negative(condition: Condition, *, in_none: bool) -> bool:
     return in_none is not (condition.op == "unknown")
 
 
-def test_of(condition: Condition) -> Test:
+def as_test(condition: Condition) -> Test:
     """The condition as a function of the facts. Errs (Mismatch) when called, never here, so that a bad rule stays one rule."""
     fact, op, wanted = condition.fact, condition.op, condition.value
     if op == "known":

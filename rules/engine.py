@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rules.conditions import Mismatch, Test, in_words, negative, test_of
+from rules.conditions import Mismatch, Test, in_words, negative, as_test
 from rules.facts import Condition, Effect, Facts, Rule, Value, Verdict
 
 DERIVED = "derived."
@@ -78,7 +78,7 @@ def compile_rules(rules: Iterable[Rule]) -> Ruleset:
 def _compiled(rule: Rule) -> Compiled:
     when = rule.when
     waits = any(condition.fact.startswith(DERIVED) for condition in (*when.all, *when.any, *when.none))
-    return Compiled(rule, tuple(map(test_of, when.all)), tuple(map(test_of, when.any)), tuple(map(test_of, when.none)), waits)
+    return Compiled(rule, tuple(map(as_test, when.all)), tuple(map(as_test, when.any)), tuple(map(as_test, when.none)), waits)
 
 
 def specialise(ruleset: Ruleset, settled: Facts) -> Ruleset:
@@ -247,7 +247,7 @@ def _judgement(fired: Sequence[Compiled], known: Facts, derived: Mapping[str, Va
 def _verdicts(rule: Rule, known: Facts) -> list[Verdict]:
     """The verdicts of one fired rule, a verdict each conclusion."""
     when, then = rule.when, rule.then
-    matched = [*when.all, *(condition for condition in when.any if test_of(condition)(known))]
+    matched = [*when.all, *(condition for condition in when.any if as_test(condition)(known))]
     facts = tuple([in_words(condition, known) for condition in matched])
     concluded: list[tuple[Effect, bool, float, str]] = [
         ("forbid", then.forbid, 0.0, rule.because),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rules.conditions import test_of
+from rules.conditions import as_test
 from rules.engine import DERIVED, compile_rules
 from rules.facts import Card, Condition, Rule, Value
 from rules.knowledge import Knowledge
@@ -59,12 +59,12 @@ def _never(rule: Rule, made: set[str], cards: Sequence[Card]) -> list[str]:
 def _meets(card: Card, condition: Condition) -> bool:
     values = {**card.traits, "name": card.name, "family": card.family, "year": card.year, "status": card.status}
     values |= {"licence_code": card.licence_code, "licence_weights": card.licence_weights}
-    return test_of(condition)({f"card.{name}": value for name, value in values.items()})
+    return as_test(condition)({f"card.{name}": value for name, value in values.items()})
 
 
 def _possible(conditions: Sequence[Condition]) -> bool:
     """Whether one value can meet all of these conditions on one fact: the values they name, and those beside and between, are tried."""
-    tests = [test_of(condition) for condition in conditions if condition.op not in ("has", "unknown")]
+    tests = [as_test(condition) for condition in conditions if condition.op not in ("has", "unknown")]
     if len(tests) < len(conditions) or len(tests) < 2:
         return True
     named = [condition.value for condition in conditions if condition.value is not None]

@@ -251,7 +251,11 @@ def why_not(recommendation: Recommendation, name: str) -> tuple[str, ...]:
         known = {label.partition("/")[0] for label in candidates} | set(candidates)
         raise unknown("candidate", name, known, remedy="advisor matrix lists a task's candidates")
     best = pick(recommendation.kept)
-    return tuple(line for label in mine for line in _why(label, candidates[label], best))
+    lines = [line for label in mine for line in _why(label, candidates[label], best)]
+    behind = [candidates[label] for label in mine if candidates[label] in recommendation.kept and candidates[label] is not best]
+    if best and any(candidate.status == "built" for candidate in behind):
+        lines += _weights(name_of(best.architecture, best.variant), best)
+    return tuple(lines)
 
 
 def _why(label: str, candidate: Candidate, best: Candidate | None) -> list[str]:
@@ -260,11 +264,11 @@ def _why(label: str, candidate: Candidate, best: Candidate | None) -> list[str]:
     forbids = [verdict for verdict in candidate.verdicts if verdict.effect == "forbid"]
     if forbids:
         return [f"{label} is refused by {verdict.rule}: {verdict.because} ({'; '.join(verdict.facts)})" for verdict in forbids]
-    if candidate.status == "reference":
-        return [f"{label} {verdict.because}" for verdict in candidate.verdicts if verdict.rule == "status.reference"]
-    assert best is not None  # a built candidate that is kept and not the pick stands behind one
+    if candidate.status == "reference" or best is None:
+        return [f"{label} is {verdict.because}" for verdict in candidate.verdicts if verdict.rule == "status.reference"]
+    misses = [f"{label} {verdict.because} ({verdict.rule})" for verdict in candidate.verdicts if verdict.rule.startswith("budget.")]
     first = f"{label} fits with a score of {candidate.score:g}, behind {name_of(best.architecture, best.variant)} with {best.score:g}"
-    return [first, *_weights(label, candidate), *_weights(name_of(best.architecture, best.variant), best)]
+    return [first, *misses, *_weights(label, candidate)]
 
 
 def _weights(label: str, candidate: Candidate) -> list[str]:

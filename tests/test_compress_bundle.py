@@ -208,6 +208,36 @@ def test_two_hundred_flips_removals_and_additions_are_all_found(copy: Path) -> N
     assert integrity(copy) == []
 
 
+def test_a_changed_file_is_named(copy: Path) -> None:
+    (copy / "golden" / "raw" / "2.png").write_bytes(b"")
+    assert f"golden/raw/2.png: does not match its checksum in {SUMS}" in said(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "".join(reversed(text.splitlines(keepends=True))),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + "\n",
+        lambda text: text + text.splitlines(keepends=True)[0],
+        lambda text: text.upper(),
+        lambda text: text.replace("  ", " *"),
+        lambda text: "",
+    ],
+)
+def test_checksums_written_in_any_other_way_are_found(copy: Path, change: Callable[[str], str]) -> None:
+    path = copy / SUMS
+    path.write_bytes(change(path.read_text(encoding="utf-8")).encode())
+    assert integrity(copy)
+
+
+def test_the_model_is_replayed_within_bounds(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compress import golden
+
+    monkeypatch.setattr(golden, "MEMORY_BYTES", 2**24)  # far too little to load a runtime in
+    assert golden.replay(copy)
+
+
 def test_a_changed_bundle_is_not_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (copy / "labels.txt").write_text("x\n")
     monkeypatch.setattr("compress.golden.replay", lambda folder: pytest.fail("the model was run"))

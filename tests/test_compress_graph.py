@@ -23,7 +23,7 @@ from compress.runtime import predictor
 from tests.references import quantizers as reference
 from tests.small_graphs import Attention, GlyphData, Mobile, Recurrent, Squeeze, built, exported, feeds, trained
 
-NETS = {"recurrent": (Recurrent, (2,), 90), "mobile": (Mobile, (0,), 120), "squeeze": (Squeeze, (0,), 80), "attention": (Attention, (2,), 40)}
+NETS = {"recurrent": (Recurrent, (2,), 60), "mobile": (Mobile, (0,), 80), "squeeze": (Squeeze, (0,), 50), "attention": (Attention, (2,), 0)}
 TARGETS = {
     "u8s8": Target(),
     "per tensor": Target(per_channel=False),
@@ -54,7 +54,11 @@ def floats(folder):
 def static(floats, name, target, folder, *, recipe="static"):
     """A statically quantized file of a network, made once a target."""
     graph, data = floats[name]
-    path = folder / name / f"{target.activation}-{target.weight}-{target.per_channel}-{target.reduce_range}-{target.weight_levels}-{recipe}.onnx"
+    path = (
+        folder
+        / name
+        / f"{target.activation}-{target.weight}-{target.per_channel}-{target.reduce_range}-{target.weight_levels}-{recipe}.onnx"
+    )
     if not path.exists():
         quantize_static(graph, path, Samples(data, 32, seed=0), recipe=recipe, method="minmax", percentile=99.99, format=target)
     return path, graph, data
@@ -93,11 +97,11 @@ def test_after_training_the_simulation_decides_as_the_runtime_does(floats, folde
     path, graph, data = static(floats, name, TARGETS[target], folder)
     module = shaken(loaded(path, graph, TARGETS[target]))
     written = write(module, path, tmp_path / "static.onnx")
-    inputs = feeds(data)
+    inputs = feeds(data, "test", limit=512 if name != "recurrent" else 128)
     decided = np.concatenate([predictor(written)(feed)["logits"].argmax(-1).reshape(-1) for feed in inputs])
     assert len(np.unique(decided)) >= 7  # it does decide
     found = agreement(module, written, inputs)
-    assert found["decisions"] >= 128
+    assert found["decisions"] >= 512
     assert found["decisions_differ"] <= 0.002 and found["max_steps"] <= 2.0, found
 
 
@@ -126,7 +130,9 @@ def test_training_changes_numbers_and_never_the_node_list(floats, folder, tmp_pa
     assert list(written.graph.node) == list(before.graph.node)
     shapes = [[(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in model.graph.initializer] for model in (before, written)]
     assert shapes[0] == shapes[1]  # a 0-d scale stays 0-d
-    changed = sum(a.SerializeToString() != b.SerializeToString() for a, b in zip(before.graph.initializer, written.graph.initializer, strict=True))
+    changed = sum(
+        a.SerializeToString() != b.SerializeToString() for a, b in zip(before.graph.initializer, written.graph.initializer, strict=True)
+    )
     assert changed > len(before.graph.initializer) // 3
 
 
@@ -146,7 +152,11 @@ def test_the_zero_point_of_a_table_is_written_back_with_it(floats, folder, tmp_p
     path, graph, _ = static(floats, "attention", TARGETS["u8s8"], folder)
     module = loaded(path, graph, TARGETS["u8s8"])
     table = next(
-        (output, weight) for output, weight in module.graph.weights.items() if not weight.product and module.graph.initializers[weight.name].size > 1
+        (output, weight)
+        for output, weight in module.graph.weights.items()
+        if not weight.product
+        and module.graph.initializers[weight.name].dtype == np.uint8
+        and module.graph.initializers[weight.name].size > 1
     )
     output, weight = table
     assert int(module.graph.initializers[weight.zero_point]) > 0
@@ -199,7 +209,7 @@ def test_every_trained_number_gets_a_gradient(floats, folder, name):
     answer.square().sum().backward()
     silent = [name for name, place in module.places.items() if module.tensors[place].grad is None]
     assert not silent and module.log_steps.grad is not None
-    assert (module.log_steps.grad != 0).float().mean() > 0.9
+    assert all(module.log_steps.grad[part].any() for part in module.steps.values())
 
 
 def test_optimised_rounding_survives_the_way_back_into_torch(floats, folder, tmp_path):
@@ -229,7 +239,7 @@ grids = st.sampled_from([(0, 0, 255), (128, 0, 255), (37, 0, 255), (0, -127, 127
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrays, st.floats(1e-3, 2.0, width=32), grids)
+@given(arrays, st.floats(2**-10, 2.0, width=32), grids)
 def test_fake_quantization_is_quantize_then_dequantize(x, scale, grid):
     zero, low, high = grid
     found = fake_quantize(torch.from_numpy(x), torch.tensor(scale), low - zero, high - zero)
@@ -238,7 +248,7 @@ def test_fake_quantization_is_quantize_then_dequantize(x, scale, grid):
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrays, st.floats(1e-2, 2.0, width=32), grids, st.integers(0, 2**31))
+@given(arrays, st.floats(2**-7, 2.0, width=32), grids, st.integers(0, 2**31))
 def test_gradients_of_values_and_step_size_are_those_of_the_paper(x, scale, grid, seed):
     zero, low, high = grid
     ratio = x.astype(np.float64) / np.float64(np.float32(scale))
@@ -251,7 +261,9 @@ def test_gradients_of_values_and_step_size_are_those_of_the_paper(x, scale, grid
     expected = reference.step_gradient(x, float(np.float32(scale)), zero, low, high, upstream) * weight
     size = np.abs(upstream).sum() * max(abs(low - zero), high - zero) * weight
     assert abs(step.grad.item() - expected) <= 1e-4 * size
-    assert np.array_equal(value.grad.numpy(), reference.value_gradient(x, float(np.float32(scale)), zero, low, high, upstream).astype(np.float32))
+    assert np.array_equal(
+        value.grad.numpy(), reference.value_gradient(x, float(np.float32(scale)), zero, low, high, upstream).astype(np.float32)
+    )
 
 
 def test_per_channel_rounding_is_per_tensor_rounding_of_every_channel():
@@ -283,7 +295,12 @@ def ints(*numbers):
 
 
 OPERATORS = [
-    ("Conv", values(2, 4, 9, 7), [values(6, 2, 3, 3), values(6)], {"group": 2, "pads": [1, 0, 2, 1], "strides": [2, 1], "dilations": [1, 2]}),
+    (
+        "Conv",
+        values(2, 4, 9, 7),
+        [values(6, 2, 3, 3), values(6)],
+        {"group": 2, "pads": [1, 0, 2, 1], "strides": [2, 1], "dilations": [1, 2]},
+    ),
     ("Conv", values(2, 3, 11), [values(4, 3, 3)], {"auto_pad": "SAME_UPPER", "strides": [2]}),
     ("Conv", values(1, 2, 6, 6), [values(3, 2, 2, 2)], {"auto_pad": "SAME_LOWER"}),
     ("MaxPool", values(2, 3, 7, 7), [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
@@ -352,7 +369,9 @@ def test_an_operator_computes_what_the_runtime_computes(tmp_path, case):
 
 def model_of(node, *, opset=17, constants=()):
     ports = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, None)] for name in "xy"]
-    return helper.make_model(helper.make_graph([node], "one", *ports, list(constants)), opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return helper.make_model(
+        helper.make_graph([node], "one", *ports, list(constants)), opset_imports=[helper.make_opsetid("", opset)], ir_version=8
+    )
 
 
 @pytest.mark.parametrize(
@@ -390,7 +409,7 @@ def test_compacting_keeps_ports_nodes_and_answers(floats, folder, tmp_path):
 def test_the_last_product_answers_in_float(floats, folder):
     path, graph, _ = static(floats, "recurrent", TARGETS["u8s8"], folder)
     end = tail(read(graph))
-    assert end.products == ("/head/MatMul",) and set(end.between) == {"/head/Add", "/Transpose"}
+    assert end.products == ("/head/MatMul",) and set(end.between) == {"/head/Add", "/Transpose_1"}
     model = onnx.load(path).graph
     product = next(node for node in model.node if node.name in end.products)
     assert [node.op_type for node in model.node if product.output[0] in node.input] == ["Add"]

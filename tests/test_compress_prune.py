@@ -296,7 +296,7 @@ class Counting:
         return self.inner.paired(graphs, feeds, threads=threads)
 
 
-QUICK = {"latency_ratio": 0.45, "min_channels": 4, "importance_batches": 4, "recovery_epochs": 0}
+QUICK = {"latency_ratio": 0.45, "looks": 2, "min_channels": 4, "importance_batches": 4, "recovery_epochs": 0}
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +365,20 @@ def test_a_layer_gets_a_second_chance_after_one_unlucky_timing(net: nn.Module, t
 
     narrow = Prune(**QUICK).apply(net, pruning(tmp_path, Unlucky()))
     assert sum(p.numel() for p in narrow.parameters()) < sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("measure", ["float", "int8"])
+def test_candidates_are_timed_in_the_form_that_was_asked_for(net: nn.Module, tmp_path: Path, measure: str) -> None:
+    import onnx
+
+    seen: set[bool] = set()
+
+    def quantized(path: Path, feeds: Any) -> float:
+        seen.add(any(node.op_type == "DequantizeLinear" for node in onnx.load(str(path)).graph.node))
+        return path.stat().st_size / 1e6
+
+    Prune(**QUICK, measure=measure, max_steps=1).apply(net, pruning(tmp_path, Recorded(quantized)))
+    assert seen == {measure == "int8"}
 
 
 def test_where_no_cut_saves_time_the_stage_is_skipped(net: nn.Module, tmp_path: Path) -> None:

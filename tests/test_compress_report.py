@@ -197,6 +197,7 @@ def test_the_page_is_small_and_its_script_smaller(html: str, page: Page) -> None
 
 def test_the_numbers_are_in_the_page_for_other_programs(page: Page) -> None:
     value = json.loads(page.raw["script"][0])
+    assert not set("<>&") & set(page.raw["script"][0])
     assert value["final"]["test"]["metric"] == 0.0234 and "png_base64" not in value["samples"][0]
 
 
@@ -216,7 +217,8 @@ def test_a_hostile_record_is_shown_and_not_obeyed() -> None:
     assert not any(key.startswith("on") for _, attributes in found.elements for key in attributes)
     assert all((attributes.get("src") or "").startswith("data:image/") for attributes in found.of("img"))
     assert not any((attributes.get("href") or "").startswith("javascript:") for attributes in found.of("a"))
-    assert "alert(1)</script>" in found.text and "{{ 7 * 7 }}" in found.text and json.loads(found.raw["script"][0])
+    assert "alert(1)</script>" in found.text and "{{ 7 * 7 }}" in found.text
+    assert json.loads(found.raw["script"][0])["task"] == HOSTILE and not set("<>&") & set(found.raw["script"][0])
 
 
 def test_it_is_published_atomically(tmp_path: Path) -> None:
@@ -292,10 +294,10 @@ def test_sizes_have_a_unit() -> None:
     assert (size(263110), size(5312440), size(12)) == ("263 kB", "5.31 MB", "12 B")
 
 
-@given(st.text(max_size=40))
+@given(st.text(st.sampled_from("ab\"'<>&;/ =é"), max_size=40))
 def test_any_text_in_a_chart_stays_text(text: str) -> None:
-    found = str(tag("text", text, title=text))
-    assert Page(found).elements[0][0] == "text" and len(Page(found).elements) == 1
+    found = Page(str(tag("text", text, data_name=text)))
+    assert found.elements == [("text", {"data-name": text})] and found.text == text
 
 
 def test_charts_stand_extreme_values() -> None:

@@ -21,7 +21,8 @@ from rules.examples import Feeds
 def agreement(module: GraphModule, path: Path, batches: Iterable[Feeds], *, threads: int = 1, level: Level = "all") -> dict[str, float]:
     """Share of decisions (argmax over the last axis) that differ, and the largest difference in steps of the output quantizer.
 
-    Where the output has no quantizer, a step is 1/255 of the range of what the runtime answers.
+    Where the answers are float, a step is what the format would have used: 1/255 of their range, or 1/127 of the largest when it is
+    symmetric.
     Returns {"decisions", "decisions_differ", "max_steps"}.
     """
     predict = predictor(path, threads=threads, level=level)
@@ -35,7 +36,7 @@ def agreement(module: GraphModule, path: Path, batches: Iterable[Feeds], *, thre
         choices = ours.argmax(-1) != theirs.argmax(-1)
         decisions, differ = decisions + choices.size, differ + int(choices.sum())
         largest = max(largest, float(np.abs(ours - theirs).max()))
-        spread = max(spread, float(np.ptp(theirs)))
+        spread = max(spread, 2 * float(np.abs(theirs).max()) if _symmetric(module) else float(np.ptp(theirs)))
     step = _output_step(module) or spread / 255.0
     return {"decisions": float(decisions), "decisions_differ": differ / max(1, decisions), "max_steps": largest / step if step else 0.0}
 
@@ -45,3 +46,9 @@ def _output_step(module: GraphModule) -> float | None:
     if maker is None or maker.op != "DequantizeLinear":
         return None
     return float(module.all_steps()[maker.inputs[1]].detach().max())
+
+
+def _symmetric(module: GraphModule) -> bool:
+    """Whether activations are signed, with a zero point of zero."""
+    points = [module.graph.initializers[node.inputs[2]] for node in module.graph.quantizers if len(node.inputs) > 2]
+    return bool(points) and all(point.dtype == np.int8 and not point.any() for point in points)
