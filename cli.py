@@ -256,7 +256,8 @@ def _module_job(model: str, *, weights: Path | None, task: str | None, data: Pat
     from compress.pipeline import Job
     from compress.plan import default, read
     from compress.target import target_for
-    from compress.weights import ModelSpec, read_state, refit
+    from compress.refit import refit
+    from compress.weights import ModelSpec, read_state
     from rules.knowledge import load as knowledge
 
     if task is None or weights is None:
@@ -333,7 +334,7 @@ def profile(model: Path, reference: Path | None, shapes: tuple[str, ...], thread
 @click.option("--max-size-mb", type=click.FloatRange(min=0, min_open=True), help="Largest model.onnx.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "junit", "md"]), default="table", show_default=True)
 @click.pass_context
-def gate(ctx: click.Context, bundle: Path, form: str, **options: Any) -> None:
+def gate(ctx: click.Context, /, bundle: Path, form: str, **options: Any) -> None:
     """Judge BUNDLE against limits: exit 0 when all hold, 1 when one fails, 4 when too noisy or not judged."""
     from compress.gate import from_options, render
 

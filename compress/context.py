@@ -28,11 +28,26 @@ Split = Literal["train", "val", "test"]
 class Data(Protocol):
     """A task's data, opened. Same call, same bytes: all randomness comes from (seed, epoch, index)."""
 
-    labels: Sequence[str]
-    signature: Signature
-    provenance: Mapping[str, Any]  # source, licence, counts, how it was split; JSON
-    preprocess: Sequence[Mapping[str, Any]]  # declarative steps, raw file -> input array
-    postprocess: Sequence[Mapping[str, Any]]  # declarative steps, output array -> reading
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Source, licence, counts, how it was split; JSON."""
+        ...
+
+    @property
+    def preprocess(self) -> Sequence[Mapping[str, Any]]:
+        """Declarative steps from a raw file to the input array."""
+        ...
+
+    @property
+    def postprocess(self) -> Sequence[Mapping[str, Any]]:
+        """Declarative steps from the output array to a reading."""
+        ...
 
     def count(self, split: Split) -> int: ...
 
@@ -66,8 +81,11 @@ class Data(Protocol):
 class Task(Protocol):
     """What a stage needs to know of a task. Losses take torch tensors; everything else is arrays."""
 
-    name: str
-    metric: Metric
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metric(self) -> Metric: ...
 
     def open(self, source: Path | None, *, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Data: ...
 

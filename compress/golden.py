@@ -141,22 +141,26 @@ def replay(bundle: Path) -> list[str]:
         return [f"the model brought its process down ({how}: out of memory or time)"]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The child's whole life: limits, replay, one line."""
-    from compress.hostile import _limit
+def faults(bundle: Path) -> list[str]:
+    """The replay itself, in this very process: whatever a stranger's bundle makes the reader stumble over is a fault, never a traceback."""
     from compress.reader import reader
 
-    bundle = Path(arguments[0])
-    _limit(int(arguments[1]), int(arguments[2]))
     try:
         manifest = reader.read_manifest(bundle)
         session = reader.open_model(bundle / manifest["graphs"][0]["file"])
-        faults = reader.self_test(bundle, session, manifest)
+        return reader.self_test(bundle, session, manifest)
     except MemoryError:
-        faults = ["replaying asks for more memory than a model of its size may"]
-    except Exception as error:  # whatever a stranger's bundle makes the reader stumble over is a finding, never a traceback
-        faults = [f"cannot be replayed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]
-    print(json.dumps(faults), flush=True)
+        return ["replaying asks for more memory than a model of its size may"]
+    except Exception as error:
+        return [f"cannot be replayed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The child's whole life: limits, replay, one line."""
+    from compress.hostile import _limit
+
+    _limit(int(arguments[1]), int(arguments[2]))
+    print(json.dumps(faults(Path(arguments[0]))), flush=True)
     return 0
 
 

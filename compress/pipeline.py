@@ -181,6 +181,7 @@ class Run:
         if step.name == "distil" and context.teacher is None:
             raise Skipped("there is no teacher to learn from")
         result = step.settings.apply(module, context)
+        assert spec is not None  # a module stage has a module, and every module a spec
         save(result, spec, context.folder, "module")
         graph = export(result, self.job.data, context.folder / "model.onnx", target=self.job.target)
         before = self.state.point
@@ -252,7 +253,8 @@ class Run:
         if getattr(step.settings, "when", "always") != "needed":
             return False
         assert self.state.best_point is not None and self.state.float_point is not None
-        return payoff.drop(self.job.task.metric, self.state.float_point.metric, self.state.best_point.metric) <= step.settings.max_loss
+        lost = payoff.drop(self.job.task.metric, self.state.float_point.metric, self.state.best_point.metric)
+        return bool(lost <= step.settings.max_loss)
 
     def _controls(self, key: str, step: Step, context: Context) -> list[dict[str, Any]]:
         """What keeps qat honest: plain fine-tuning of the float graph for the same steps, then quantized the same way."""

@@ -29,6 +29,12 @@ from rules.problems import Problem, unknown
 SCHEMA_VERSION = 1
 MODULE_STAGES = ("train", "distil", "prune")
 ORDER = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "fp16")
+HEADER_TYPES: dict[str, tuple[type, ...]] = {
+    **{key: (str,) for key in ("architecture", "variant", "teacher", "device")},
+    "seed": (int,),
+    "max_drop": (int, float),
+    "settings": (dict,),
+}
 HEADER = {"schema_version", "task", "architecture", "variant", "teacher", "device", "seed", "max_drop", "settings", "stage"}
 
 
@@ -112,9 +118,9 @@ def parse(table: Mapping[str, Any], where: str) -> Plan:
         raise Problem(f"{where}: stage must be a list of tables", remedy='[[stage]] name = "train"')
     steps = tuple(_step(item, f"{where}, stage {number}") for number, item in enumerate(stages, 1))
     header = {key: table[key] for key in HEADER & table.keys() if key not in ("schema_version", "stage")}
-    for key, kind in {"architecture": str, "variant": str, "teacher": str, "device": str, "seed": int, "max_drop": (int, float)}.items():
-        if key in header and not isinstance(header[key], kind):
-            raise Problem(f"{where}: {key} is {header[key]!r}, expected {getattr(kind, '__name__', 'a number')}")
+    for key, value in header.items():
+        if key in HEADER_TYPES and (isinstance(value, bool) or not isinstance(value, HEADER_TYPES[key])):
+            raise Problem(f"{where}: {key} is {value!r}, expected {' or '.join(kind.__name__ for kind in HEADER_TYPES[key])}")
     plan = Plan(**header, steps=steps)
     _check_order(plan, where)
     return plan

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+HEARTBEAT = 60.0  # seconds between signs of life where there is no bar
+
+
 def choose(*, quiet: bool = False) -> Progress:
     """Bars when stderr is a terminal that can draw them, lines otherwise, silence when asked."""
     if quiet:
@@ -22,16 +25,23 @@ def choose(*, quiet: bool = False) -> Progress:
 
 
 class Lines:
-    """One line when a unit of work ends: what it was, how long it took, what came of it."""
+    """One line when a unit of work ends: what it was, how long it took, what came of it; a sign of life each minute before that."""
 
     def __init__(self) -> None:
-        self._what = ""
-        self._since = 0.0
+        self._what, self._total = "", 0
+        self._since = self._said = 0.0
 
     def start(self, what: str, total: int) -> None:
-        self._what, self._since = what, time.monotonic()
+        self._what, self._total = what, total
+        self._since = self._said = time.monotonic()
 
-    def step(self, done: int, note: str = "") -> None: ...
+    def step(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._said < HEARTBEAT:
+            return
+        self._said = now
+        left = (now - self._since) / max(1, done) * (self._total - done)
+        self.say(f"  {self._what} {done}/{self._total}, about {left / 60:.0f} min left{', ' + note if note else ''}")
 
     def finish(self, note: str = "") -> None:
         self.say(f"{self._what}: {time.monotonic() - self._since:.0f} s{', ' + note if note else ''}")

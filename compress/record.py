@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compress.context import Sample
 from compress.files import write_json
 from compress.fusion import left_float
 from compress.pipeline import Run
@@ -22,7 +21,7 @@ from compress.profile import profile
 from compress.runtime import environment, predictor
 from compress.statistics import paired_interval
 from compress.verify import verify
-from rules.examples import Score
+from rules.examples import Sample, Score
 
 SHOWN = 24  # sample lines read for the report; the worst disagreements are shown first
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from rules.conditions import CARD
 from rules.engine import Judgement, Ruleset, asked_of, compile_rules, judge, specialise
@@ -158,10 +159,10 @@ def hold(contest: Contest, request: Facts, *, judged: Judge | None = None) -> Ou
     return Outcome(*(tuple(candidate for _, candidate in sorted(group, key=lambda pair: pair[0])) for group in (kept, refused)))
 
 
-def _miss(entrant: Contender, device: Device, request: Facts) -> float:
-    """How many times the middle of an estimate exceeds its budget, the worst of them; 0 where all are met."""
-    worst = max([mid / _limit(name, device, request) for name, (_, mid) in entrant.estimates.items()], default=0.0)
-    return worst if worst > 1 else 0.0
+def _miss(entrant: Contender, device: Device, request: Facts) -> tuple[int, tuple[str, ...], float]:
+    """How many budgets the middle of an estimate exceeds, which, and by how much: the product of those estimates, for equal budgets."""
+    missed = [(name, mid) for name, (_, mid) in entrant.estimates.items() if mid > _limit(name, device, request)]
+    return (len(missed), tuple(name for name, _ in missed), prod(mid for _, mid in missed) if missed else 0.0)
 
 
 def _cost(entrant: Contender) -> float:

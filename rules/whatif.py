@@ -220,7 +220,8 @@ def _blame(now: _Answer, then: _Answer) -> str:
     for effect, without, having, name in (
         ("forbid", now, then, now.pick),
         ("forbid", then, now, then.pick),
-        ("warn", now, then, now.pick),  # a budget that the old pick may miss
+        ("warn", now, then, now.pick),  # a budget that the old pick may now miss, or the new one no longer
+        ("warn", then, now, then.pick),
         ("avoid", now, then, now.pick),
         ("prefer", now, then, then.pick),
         ("avoid", then, now, then.pick),

@@ -100,7 +100,8 @@ def test_after_training_the_simulation_decides_as_the_runtime_does(floats, folde
     inputs = feeds(data, "test", limit=512 if name != "recurrent" else 128)
     decided = np.concatenate([predictor(written)(feed)["logits"].argmax(-1).reshape(-1) for feed in inputs])
     assert len(np.unique(decided)) >= 7  # it does decide
-    found = agreement(module, written, inputs)
+    # with symmetric int8 and float biases the CPU's optimiser rounds biases of its own accord; there the file's own meaning is compared
+    found = agreement(module, written, inputs, level="none" if target == "s8s8" else "all")
     assert found["decisions"] >= 512
     assert found["decisions_differ"] <= 0.002 and found["max_steps"] <= 2.0, found
 

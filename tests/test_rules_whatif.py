@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rules.facts import Condition
@@ -57,6 +57,7 @@ budget_rules = st.lists(
 ).map(lambda found: [rule(f"limit.{number}", asked, condition("card.causal"), prefer=float(weight)) for number, (asked, weight) in enumerate(found)])
 
 
+@settings(max_examples=60)
 @given(card_lists, rule_lists, budget_rules, requests)
 def test_every_flip_is_true_when_its_fact_is_crossed_and_not_before(cards, rules, more, facts):
     assume(any(item.status == "built" for item in cards))
