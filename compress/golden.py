@@ -147,12 +147,23 @@ def faults(bundle: Path) -> list[str]:
 
     try:
         manifest = reader.read_manifest(bundle)
-        session = reader.open_model(bundle / manifest["graphs"][0]["file"])
-        return reader.self_test(bundle, session, manifest)
+        found = []
+        for provider in _providers(manifest["target"].get("provider")):
+            session = reader.open_model(bundle / manifest["graphs"][0]["file"], provider=provider)
+            found += reader.self_test(bundle, session, manifest)
+        return found
     except MemoryError:
         return ["replaying asks for more memory than a model of its size may"]
     except Exception as error:
         return [f"cannot be replayed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+
+
+def _providers(target: str | None) -> list[str]:
+    """The processor always, and the target's own provider where this machine has it."""
+    import onnxruntime
+
+    here = onnxruntime.get_available_providers()
+    return ["CPUExecutionProvider", *([target] if target in here and target != "CPUExecutionProvider" else [])]
 
 
 def main(arguments: Sequence[str]) -> int:

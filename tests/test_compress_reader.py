@@ -98,6 +98,11 @@ def test_no_arguments_are_a_usage_error(made: Path, tmp_path: Path) -> None:
     assert run(made, "x.png", "--threads", "0", cwd=tmp_path).returncode == 2
 
 
+def test_a_provider_that_is_not_here_is_refused_and_not_replaced(made: Path, tmp_path: Path) -> None:
+    found = run(made, "--self-test", "--provider", "NoSuchExecutionProvider", cwd=tmp_path)
+    assert found.returncode == 3 and "has no NoSuchExecutionProvider here" in found.stderr
+
+
 # -- a profile made on a board ---------------------------------------------------------------------------------------------------
 
 

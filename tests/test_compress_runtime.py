@@ -189,7 +189,9 @@ def test_external_data_inside_the_folder_is_read(tmp_path: Path) -> None:
     assert check_graph(path).inputs[0].name == "x"
 
 
-@pytest.mark.parametrize("how", ["above", "absolute", "symlink", "hard link", "missing", "too short"])
+@pytest.mark.parametrize(
+    "how", ["above", "absolute", "symlink", "symlink inside", "hard link", "missing", "too short", "offset that is no number"]
+)
 def test_external_data_elsewhere_is_refused(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -203,6 +205,12 @@ def test_external_data_elsewhere_is_refused(tmp_path: Path, how: str) -> None:
         path.write_bytes(graph.SerializeToString())
     elif how == "too short":
         inside.write_bytes(b"\0")
+    elif how == "offset that is no number":
+        graph.graph.initializer[0].external_data.add(key="offset", value="zero")
+        path.write_bytes(graph.SerializeToString())
+    elif how == "symlink inside":
+        inside.rename(folder / "other.bin")
+        inside.symlink_to(folder / "other.bin")
     else:
         inside.unlink()
         if how == "symlink":

@@ -3,7 +3,7 @@
 Idea: each digit was written by a person; the line it stands in is put together here, dark on light, with its own spacing, size,
 slant, baseline, ink and paper. The scans are divided first (7 : 1 : 2 within each digit), so no scan appears in two splits.
 Validation and test lines never change; training lines follow the seed and, when augmenting, are new in every epoch.
-Source: the test part of Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998, UCI repository (CC BY 4.0), 13 writers;
+Source: the test part of Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998, UCI repository, 13 writers;
 who wrote which scan is not published, so writers may be shared between splits.
 Shape: scans (n, 8, 8) of 0 to 16 → lines (32, w) uint8, w about 60 to 260.
 """
@@ -140,7 +140,7 @@ def facts(seed: int) -> dict[str, Any]:
     return {
         "source": "scikit-learn's bundled handwritten digits, composed into lines of 3 to 8",
         "original": "Optical Recognition of Handwritten Digits (test part), E. Alpaydin and C. Kaynak 1998, UCI Machine Learning Repository",
-        "licence": "CC BY 4.0",
+        "licence": "as bundled with scikit-learn (BSD-3-Clause); the original is in the UCI repository under the terms stated there",
         "split": "by scan: each digit's scans in a fixed random order, 7 : 1 : 2; no scan in two splits; writers may be shared",
         "scans": {split: len(scans(split).digits) for split in SPLITS},
         "seed": seed,

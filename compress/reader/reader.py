@@ -33,6 +33,7 @@ SCHEMA_VERSION = 1
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "PPM", "WEBP", "GIF")
 MOST_PIXELS = 50_000_000
 BEAM = 5
+CPU = "CPUExecutionProvider"
 
 
 class Refused(Exception):
@@ -75,9 +76,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def open_model(path: Path, threads: int = 1) -> Any:
-    """An onnxruntime session on the processor, its workers asleep between operators."""
+def open_model(path: Path, threads: int = 1, provider: str = CPU) -> Any:
+    """An onnxruntime session on `provider` and no other, its workers asleep between operators."""
     import onnxruntime
+
+    if provider not in onnxruntime.get_available_providers():
+        raise Refused(f"onnxruntime has no {provider} here, only {', '.join(onnxruntime.get_available_providers())}")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -85,10 +89,13 @@ def open_model(path: Path, threads: int = 1) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise Refused(f"{path.name} cannot be opened by onnxruntime {onnxruntime.__version__}: {reason}") from None
+    if session.get_providers()[0] != provider:
+        raise Refused(f"onnxruntime fell back from {provider} to {session.get_providers()[0]}")
+    return session
 
 
 def run(session: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -402,13 +409,15 @@ def _processor() -> tuple[str, set[str]]:
     return name, set((table.get("flags") or table.get("features") or "").split())
 
 
-def profile(folder: Path, manifest: dict[str, Any], reference: Path | None = None, threads: int = 1, rounds: int = 120) -> dict[str, Any]:
+def profile(
+    folder: Path, manifest: dict[str, Any], reference: Path | None = None, threads: int = 1, rounds: int = 120, provider: str = CPU
+) -> dict[str, Any]:
     """Latency of the model here, interleaved with a copy of itself and, if given, a reference file; see "what" for the method."""
     model = folder / manifest["graphs"][0]["file"]
     files = {"this": model, "copy": model}
     if reference:
         files["reference"] = reference
-    sessions = {name: open_model(path, threads) for name, path in files.items()}
+    sessions = {name: open_model(path, threads, provider) for name, path in files.items()}
     probes = {}
     for number, (name, shapes) in enumerate(manifest["probes"].items()):
         generator = np.random.RandomState(number)
@@ -423,7 +432,7 @@ def profile(folder: Path, manifest: dict[str, Any], reference: Path | None = Non
         "reference": _file(reference) if reference else None,
         "device": device(),
         "threads": threads,
-        "provider": "CPUExecutionProvider",
+        "provider": provider,
         "level": "all",
         "headline": next(iter(probes)),
         "probes": probes,
@@ -516,6 +525,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object an image, with confidence")
     parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (1)")
+    parser.add_argument("--provider", default=CPU, help=f"onnxruntime's execution provider ({CPU})")
     parser.add_argument("--self-test", action="store_true", help="replay the golden vectors on this machine")
     parser.add_argument("--profile", type=Path, metavar="OUT.json", help="measure latency here and write it")
     parser.add_argument("--reference", type=Path, metavar="MODEL.onnx", help="with --profile: time this file beside it")
@@ -537,10 +547,10 @@ def _act(chosen: argparse.Namespace) -> int:
         raise Refused(f"this bundle is not as it was made: {'; '.join(faults[:3])}")
     manifest = read_manifest(HERE)
     if chosen.profile:
-        _write(chosen.profile, profile(HERE, manifest, chosen.reference, chosen.threads))
+        _write(chosen.profile, profile(HERE, manifest, chosen.reference, chosen.threads, provider=chosen.provider))
     if not (chosen.images or chosen.self_test):
         return 0
-    session = open_model(HERE / manifest["graphs"][0]["file"], chosen.threads)
+    session = open_model(HERE / manifest["graphs"][0]["file"], chosen.threads, chosen.provider)
     faults = self_test(HERE, session, manifest) if chosen.self_test else []
     for fault in faults:
         print(fault)
