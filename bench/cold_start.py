@@ -22,7 +22,9 @@ def main(arguments: list[str]) -> int:
         for name, command in zip(fastest, (BASELINE, COMMAND), strict=True):
             fastest[name] = min(fastest[name], _seconds(command))
     base, ours = fastest.values()
-    print(f"cold, minima of {rounds} alternating runs: import click {1000 * base:.0f} ms, recommend {1000 * ours:.0f} ms = {ours / base:.2f}x (bar 4x)")
+    print(
+        f"cold, minima of {rounds} alternating runs: import click {1000 * base:.0f} ms, recommend {1000 * ours:.0f} ms = {ours / base:.2f}x (bar 4x)"
+    )
     print(f"in process: {_per_second():.0f} recommendations per second (bar 1000)")
     return 0
 

@@ -116,7 +116,13 @@ class Bench:
         qat = Qat(steps=self.options.steps, when="always", control=False)
         for seed in range(self.options.seeds):
             self._arm("qat + distillation", name, seed, lambda context: qat.apply(_made(quantized), context), target)
-            self._arm("float fine-tuning, then post-training (control)", name, seed, lambda context: FloatControl.like(qat).apply(self.net.graph, context), target)
+            self._arm(
+                "float fine-tuning, then post-training (control)",
+                name,
+                seed,
+                lambda context: FloatControl.like(qat).apply(self.net.graph, context),
+                target,
+            )
 
     def _arm(self, arm: str, form: str, seed: int, make: Callable[[Context], Path], target: Target | None = None) -> Path | None:
         key = f"{form or 'float'}/{arm}/{seed}"
@@ -171,8 +177,14 @@ class Bench:
             groups.setdefault((form, arm), []).append(value)
         base = groups[("float", "float")][0]
         metric = self.net.task.metric.name
-        lines = [f"**{self.net.name}**: float {metric} {100 * base['metric']:.2f} % on {base['samples']} test examples, {base['bytes'] / 1000:.0f} kB", ""]
-        lines += [f"| format | arm | {metric} %, mean (range over seeds) | loss against float, points | its noise (s.e.) | closed | kB | latency ÷ float |", "|---|---|---|---|---|---|---|---|"]
+        lines = [
+            f"**{self.net.name}**: float {metric} {100 * base['metric']:.2f} % on {base['samples']} test examples, {base['bytes'] / 1000:.0f} kB",
+            "",
+        ]
+        lines += [
+            f"| format | arm | {metric} %, mean (range over seeds) | loss against float, points | its noise (s.e.) | closed | kB | latency ÷ float |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
         for (form, arm), values in groups.items():
             if form != "float":
                 lines.append(self._row(form, arm, values, base, groups.get((form, "post-training"), [{}])[0]))
@@ -250,7 +262,9 @@ def _neural_compressor(context: Context) -> Path:
             if image.shape == example.shape:
                 ready(image)
         out = context.folder / "model.onnx"
-        torch.onnx.export(convert(ready), (example,), str(out), dynamo=True, external_data=False, input_names=["image"], output_names=["logits"])
+        torch.onnx.export(
+            convert(ready), (example,), str(out), dynamo=True, external_data=False, input_names=["image"], output_names=["logits"]
+        )
     except Exception as error:
         raise Unusable(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
     return _any_width(out, context)
@@ -282,7 +296,9 @@ def _torch_pruning(context: Context) -> Path:
     example = torch.from_numpy(next(iter(context.data.probes().values()))["image"])
     ignored = [layer for layer in module.modules() if isinstance(layer, torch.nn.LSTM | torch.nn.Linear)]
     try:
-        tp.pruner.MagnitudePruner(module, example, importance=tp.importance.MagnitudeImportance(), pruning_ratio=0.3, ignored_layers=ignored).step()
+        tp.pruner.MagnitudePruner(
+            module, example, importance=tp.importance.MagnitudeImportance(), pruning_ratio=0.3, ignored_layers=ignored
+        ).step()
         Train(epochs=1, lr=1e-3, evaluations=1).apply(module, context)
         graph = export(module, context.data, context.folder / "pruned.onnx", target=context.target)
         return Quantize(method="minmax").apply(graph, replace_folder(context, "int8"))

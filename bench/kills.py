@@ -35,7 +35,10 @@ def main(arguments: list[str]) -> int:
         found = _finish(folder)
         corrupt = _corrupt(folder)
         bad += found != expected or bool(corrupt)
-        print(f"{number:>3}: killed {kills}x, {'same model' if found == expected else 'OTHER MODEL ' + found[:16]}{', corrupt: ' + ', '.join(corrupt) if corrupt else ''}", flush=True)
+        print(
+            f"{number:>3}: killed {kills}x, {'same model' if found == expected else 'OTHER MODEL ' + found[:16]}{', corrupt: ' + ', '.join(corrupt) if corrupt else ''}",
+            flush=True,
+        )
         shutil.rmtree(folder)
     shutil.rmtree(work)
     print(f"{count} broken runs: {count - bad} resumed to the same model, {bad} did not")

@@ -1,6 +1,6 @@
 """A short run of every stage on a few digit lines, latencies from a table; prints the SHA-256 of the model that ships.
 
-    python -m bench short_run FOLDER
+python -m bench short_run FOLDER
 """
 
 from __future__ import annotations

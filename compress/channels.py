@@ -1,8 +1,7 @@
 """Which channels of a module live and die together, and how to cut them.
 
 A channel is made by some layers, passed on by others and read by more: through additions, concatenations, normalisations and
-recurrent states. Torch-Pruning traces these couplings; the recurrent layers are ours, because its own LSTM pruner cuts the
-wrong rows. While tracing, a recurrent layer is one node instead of hundreds a time step.
+recurrent states. Torch-Pruning traces these couplings, with recurrent layers of our own (`hidden.py`).
 A coupling that the trace got wrong (a view that shuffles channels, a constant size in `forward`) is caught by the dead-channel
 test: silence what reads the channels, cut them, and the outputs must not move. A group that fails is refused, with the reason.
 Source: Fang et al. 2023, "DepGraph", arXiv:2301.12900.
@@ -10,8 +9,7 @@ Source: Fang et al. 2023, "DepGraph", arXiv:2301.12900.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +18,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.pruner.function import BasePruningFunc, PrunerBox
+
+from compress.hidden import RECURRENT, as_nodes, parts
 
 ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM, nn.GRU)
 EXACT = 1e-6  # largest move of the outputs in the dead-channel test (in float64), relative to how far they move with the input
@@ -48,99 +48,6 @@ class Group:
     @property
     def width(self) -> int:
         return len(self.cuts[0].index)
-
-
-class Recurrent(BasePruningFunc):  # type: ignore[misc]  # the library is untyped
-    """Hidden units of an LSTM or GRU: `idxs` run over the directions' outputs, (directions · hidden)."""
-
-    TARGET_MODULES = (nn.LSTM, nn.GRU)
-
-    def prune_out_channels(self, layer: nn.RNNBase, idxs: Sequence[int]) -> nn.RNNBase:
-        hidden = layer.hidden_size
-        keep = torch.tensor(sorted(set(range(hidden)) - {index % hidden for index in idxs}))
-        for depth, suffix in _parts(layer):
-            recurrent, inward = f"weight_hh_{suffix}", f"weight_ih_{suffix}"
-            gates = getattr(layer, recurrent).shape[0] // hidden
-            rows = torch.cat([keep + gate * hidden for gate in range(gates)])
-            _select(layer, recurrent, rows, 0)
-            _select(layer, recurrent, keep, 1)
-            _select(layer, inward, rows, 0)
-            if depth:
-                _select(layer, inward, torch.cat([keep + way * hidden for way in range(_ways(layer))]), 1)
-            for bias in (f"bias_ih_{suffix}", f"bias_hh_{suffix}") if layer.bias else ():
-                _select(layer, bias, rows, 0)
-        layer.hidden_size = len(keep)
-        layer.flatten_parameters()
-        return layer
-
-    def prune_in_channels(self, layer: nn.RNNBase, idxs: Sequence[int]) -> nn.RNNBase:
-        keep = torch.tensor(sorted(set(range(layer.input_size)) - set(idxs)))
-        for depth, suffix in _parts(layer):
-            if not depth:
-                _select(layer, f"weight_ih_{suffix}", keep, 1)
-        layer.input_size = len(keep)
-        layer.flatten_parameters()
-        return layer
-
-    def get_out_channels(self, layer: nn.RNNBase) -> int:
-        return int(layer.hidden_size * _ways(layer))
-
-    def get_in_channels(self, layer: nn.RNNBase) -> int:
-        return int(layer.input_size)
-
-
-RECURRENT = Recurrent()
-
-
-def _ways(layer: nn.RNNBase) -> int:
-    return 2 if layer.bidirectional else 1
-
-
-def _parts(layer: nn.RNNBase) -> list[tuple[int, str]]:
-    """(depth, suffix of the parameter names) of each direction of each layer."""
-    return [(depth, f"l{depth}{way}") for depth in range(layer.num_layers) for way in ("", "_reverse")[: _ways(layer)]]
-
-
-def _select(layer: nn.Module, name: str, keep: Tensor, axis: int) -> None:
-    old = getattr(layer, name)
-    setattr(layer, name, nn.Parameter(old.detach().index_select(axis, keep.to(old.device)).clone(), requires_grad=old.requires_grad))
-
-
-class _Node(torch.autograd.Function):
-    """Stands in for a recurrent layer while tracing: right shapes, one node, nothing computed."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, shapes: Sequence[Sequence[int]]) -> Any:
-        return tuple(x.new_zeros(shape) for shape in shapes)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise NotImplementedError("for tracing only")
-
-
-@contextmanager
-def _as_nodes(model: nn.Module) -> Iterator[None]:
-    layers = [module for module in model.modules() if isinstance(module, nn.LSTM | nn.GRU)]
-    for layer in layers:
-        layer.forward = _stand_in(layer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
-
-
-def _stand_in(layer: nn.RNNBase) -> Callable[..., Any]:
-    def forward(x: Tensor, state: Any = None) -> Any:
-        if x.dim() != 3:
-            raise ValueError("unbatched or packed input to a recurrent layer")
-        batch = x.shape[0] if layer.batch_first else x.shape[1]
-        held = (layer.num_layers * _ways(layer), batch, layer.hidden_size)
-        shapes = [(*x.shape[:2], _ways(layer) * layer.hidden_size), held, *([held] if isinstance(layer, nn.LSTM) else [])]
-        out, *states = _Node.apply(x, layer.weight_ih_l0, shapes)  # type: ignore[no-untyped-call]
-        return out, tuple(states) if isinstance(layer, nn.LSTM) else states[0]
-
-    return forward
 
 
 # -- finding -------------------------------------------------------------------------------------------------------------
@@ -176,7 +83,7 @@ def find(model: nn.Module, inputs: Inputs) -> tuple[list[Group], dict[str, str]]
 
 
 def _trace(model: nn.Module, inputs: Inputs) -> tp.DependencyGraph:
-    with _as_nodes(model), torch.enable_grad():
+    with as_nodes(model), torch.enable_grad():
         return tp.DependencyGraph().build_dependency(
             model, example_inputs=inputs, customized_pruners={nn.LSTM: RECURRENT, nn.GRU: RECURRENT}, unwrapped_parameters=[], verbose=False
         )
@@ -281,9 +188,9 @@ def readers(module: nn.Module, side: str, of: Field) -> list[Tensor]:
     """
     if isinstance(module, nn.RNNBase):
         if side == "in":
-            return [of(getattr(module, f"weight_ih_{suffix}")).transpose(0, 1) for depth, suffix in _parts(module) if not depth]
-        own = [of(getattr(module, f"weight_hh_{suffix}")).transpose(0, 1) for _, suffix in _parts(module)]
-        return own + [of(getattr(module, f"weight_ih_{suffix}")).transpose(0, 1) for depth, suffix in _parts(module) if depth]
+            return [of(getattr(module, f"weight_ih_{suffix}")).transpose(0, 1) for depth, suffix in parts(module) if not depth]
+        own = [of(getattr(module, f"weight_hh_{suffix}")).transpose(0, 1) for _, suffix in parts(module)]
+        return own + [of(getattr(module, f"weight_ih_{suffix}")).transpose(0, 1) for depth, suffix in parts(module) if depth]
     pruner = _pruner(module)
     if side == "out" or pruner.prune_in_channels == pruner.prune_out_channels:
         return []  # made or passed on here, not read
@@ -296,7 +203,7 @@ def makers(module: nn.Module, side: str, of: Field) -> list[Tensor]:
     if isinstance(module, nn.RNNBase):
         if side == "in":
             return []
-        inward = [of(getattr(module, f"weight_ih_{suffix}")) for _, suffix in _parts(module)]
+        inward = [of(getattr(module, f"weight_ih_{suffix}")) for _, suffix in parts(module)]
         return [weight.reshape(-1, module.hidden_size, weight.shape[1]).transpose(0, 1) for weight in inward]
     if readers(module, side, of) or getattr(module, "weight", None) is None:
         return []

@@ -216,8 +216,10 @@ def from_options(
 
 
 def _open(bundle: Path, data: Path, open_task: Callable[[str], Task]) -> Data:
+    """The data as the bundle's task opens it: with the plan's settings, and with those that its provenance says to reopen it by."""
     found = bundles.read_manifest(bundle)
-    return open_task(found["task"]).open(data, seed=found["seeds"].get("run", 0), settings=found["plan"].get("settings") or {})
+    settings = {**(found["plan"].get("settings") or {}), **(found["data"].get("reopen") or {})}
+    return open_task(found["task"]).open(data, seed=found["seeds"].get("run", 0), settings=settings)
 
 
 def render(result: GateResult, form: str) -> str:

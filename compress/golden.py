@@ -162,8 +162,9 @@ def _providers(target: str | None) -> list[str]:
     """The processor always, and the target's own provider where this machine has it."""
     import onnxruntime
 
-    here = onnxruntime.get_available_providers()
-    return ["CPUExecutionProvider", *([target] if target in here and target != "CPUExecutionProvider" else [])]
+    if target is None or target == "CPUExecutionProvider" or target not in onnxruntime.get_available_providers():
+        return ["CPUExecutionProvider"]
+    return ["CPUExecutionProvider", target]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ from rules.problems import Problem
 
 LARGEST_FILE = 4_000_000  # bytes; the whole shipped knowledge is a tenth of it
 LARGEST_NUMBER = 10**18
+MOST_DOTS = 200  # in a line: the parser takes quadratic time over a dotted key, and no honest line comes near
 SHOWN = 60  # characters of a foreign value that a message repeats
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _REQUIRED: Any = object()
@@ -40,6 +41,8 @@ def read_toml(path: Path, *, name: str = "") -> Table:
     """A TOML file as a `Table`. Refuses what is no file, too large, no UTF-8, no TOML or nested without end."""
     where = name or str(path)
     text = _text(path, where)
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise Problem(f"{where} has a line with more than {MOST_DOTS} dots")
     try:
         return Table(tomllib.loads(text), where)
     except RecursionError as error:

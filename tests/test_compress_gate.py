@@ -286,6 +286,23 @@ def test_flags_override_the_file(new: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_data_is_opened_as_the_bundle_says(tmp_path: Path) -> None:
+    folder, asked = small.write(tmp_path / "bundle"), []
+
+    class Task:
+        def open(self, source: Path, *, seed: int, settings: Mapping[str, Any]) -> small.Digits:
+            asked.append((source, seed, settings))
+            return small.Digits()
+
+    value = json.loads((folder / "manifest.json").read_text())
+    value["plan"]["settings"], value["data"]["reopen"], value["seeds"] = {"case": "keep", "train": 9}, {"case": "upper"}, {"run": 5}
+    (folder / "manifest.json").write_text(json.dumps(value))
+    (folder / "SHA256SUMS").write_text(bundle.sums(folder))
+    task: Any = {"ocr": Task()}
+    result = from_options(folder, open_task=lambda name: task[name], baseline=folder, data=tmp_path, drops=("cer=0",))
+    assert asked == [(tmp_path, 5, {"case": "upper", "train": 9})] and result.exit_code == Exit.DONE
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -301,6 +301,24 @@ def test_patience_ends_a_training_that_no_longer_gains(tmp_path):
     assert len(data.seen) == 4 and ctx.curves[-1]["step"] < 5 * 3 * 3
 
 
+@dataclass(frozen=True)
+class Asked(Stripes):
+    """Stripes that remember what was asked of them."""
+
+    asked: Any = None
+
+    def batches(self, split: Any, **how: Any) -> Any:
+        self.asked.append((split, how["batch_size"], how.get("epoch"), how.get("augment"), how.get("shuffle")))
+        return super().batches(split, **how)
+
+
+def test_every_epoch_is_asked_for_by_its_number_shuffled_and_augmented(tmp_path):
+    data = Asked(SMALL.counts, SMALL.noise, asked=[])
+    train(tmp_path, data=data, recipe={"evaluations": 0})
+    assert data.asked[0][2] == 0  # counted once, for the length of the cycle
+    assert data.asked[1:4] == [("train", 32, epoch, True, True) for epoch in range(3)]
+
+
 def test_steps_override_epochs(tmp_path):
     _, ctx = train(tmp_path, recipe={"steps": 7})
     assert ctx.curves[-1]["step"] == 7

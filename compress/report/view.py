@@ -42,7 +42,7 @@ def view(record: Record) -> dict[str, Any]:
 def _data(data: Record) -> list[tuple[str, str]]:
     """Where the examples come from: splits as counts, nothing that is empty."""
     examples = ", ".join(f"{split} {count(number)}" for split, number in counts(data).items())
-    told = [(key, plain(value)) for key, value in data.items() if value not in ("", None, [], {}) and not _deep(value)]
+    told = [(key, plain(value)) for key, value in data.items() if key != "reopen" and value not in ("", None, [], {}) and not _deep(value)]
     return [*told, ("examples", examples)] if examples else told
 
 

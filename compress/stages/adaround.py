@@ -79,7 +79,7 @@ class AdaRound:
         wanted = self._targets(load(given.float), layers, feeds, per, context.seed)
         context.progress.start("adaround", len(layers))
         for number, layer in enumerate(layers):
-            rows = _gather(module, layer, layer.node.inputs[0], feeds, per, context.seed, inputs=True)
+            rows = _gather(module, layer, layer.node.inputs[0], feeds, per, context.seed)
             improved = self._fit(module, layer, rows, wanted.pop(layer.node.name), seed=seed_for(context.seed, "adaround", number))
             context.progress.step(number + 1, f"{layer.node.name}: error ×{improved:.2f}")
         context.progress.finish()
@@ -234,7 +234,7 @@ def layers_of(module: GraphModule, floats: GraphModule) -> Iterator[Layer]:
             yield Layer(node, twin.outputs[0], 1, transposed=not given.get("transB"))
 
 
-def _gather(module: GraphModule, layer: Layer, name: str, feeds: Sequence[Feeds], per: int, seed: int, *, inputs: bool) -> Tensor:
+def _gather(module: GraphModule, layer: Layer, name: str, feeds: Sequence[Feeds], per: int, seed: int) -> Tensor:
     """What the quantized graph feeds the layer at the chosen places: (rows, groups, inputs)."""
     import torch
 

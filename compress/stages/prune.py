@@ -61,7 +61,7 @@ class Prune:
         from compress.importance import magnitude, taylor
         from compress.widths import Search
 
-        model = deepcopy(model).eval()
+        model = deepcopy(model).cpu().eval()
         groups = _sound_groups(model, context)
         scores = (
             taylor(model, groups, context, batches=self.importance_batches) if self.importance == "taylor" else magnitude(model, groups)
