@@ -248,6 +248,7 @@ def _source_sections(known: Knowledge, source: Source, stages: Mapping[str, str]
 
 def _stage_sections(known: Knowledge, name: str, stages: Mapping[str, str]) -> list[Section]:
     card = [("", line) for line in stages.get(name, "").strip().splitlines() if line.strip()]
+    card += [("built in", BUILT_IN[f"plan.{name}"])] if f"plan.{name}" in BUILT_IN else []
     return [("", card), ("Asked for by", [(rule.id, rule_in_words(rule)) for rule in _asking(known, name)])]
 
 

@@ -102,6 +102,7 @@ def _sources(row: TaskRow, target: Device, everyone: Iterable[Candidate], knowle
         cited.add(found.source)
         cited.update([said.source for said in found.verdicts])
         cited.update(found.prediction.sources if found.prediction else ())
+        cited.update([item.source for item in found.evidence])
     return [_source(name, knowledge) for name in sorted(cited) if name]
 
 

@@ -97,15 +97,17 @@ def _rates(isa: tuple[str, ...], clock: float, *, vnni: bool) -> dict[str, Rate]
 
 def _clock(cpuinfo: str) -> float:
     """Hz: the highest the processor is allowed, else the highest it reports, to a tenth of a GHz so that answers stay put."""
+    allowed = [_megahertz(_read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")) / 1e3]  # the file counts in kHz
+    seen = [_megahertz(line.partition(":")[2]) for line in cpuinfo.splitlines() if line.startswith("cpu MHz")]
+    credible = [value for value in (allowed if allowed[0] else seen) if 100 <= value <= 10_000]
+    return round(max(credible) / 100) * 1e8 if credible else ASSUMED_HZ
+
+
+def _megahertz(text: str) -> float:
     try:
-        return float(_read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")) * 1e3
+        return float(text)
     except ValueError:
-        pass
-    seen = [line.partition(":")[2] for line in cpuinfo.splitlines() if line.startswith("cpu MHz")]
-    try:
-        return round(max(map(float, seen)) / 100) * 1e8 or ASSUMED_HZ
-    except ValueError:
-        return ASSUMED_HZ
+        return 0.0
 
 
 def _cores() -> int:

@@ -18,7 +18,7 @@ def rate(step: int, total: int, *, peak: float, warmup: float) -> float:
     top = warmup * (total - 1)
     if step < top:
         return peak * _cosine(START, 1.0, step / top)
-    return peak * _cosine(1.0, END, (step - top) / max(1.0, total - 1 - top))
+    return peak * _cosine(1.0, END, (step - top) / (total - 1 - top) if step else 0.0)
 
 
 def _cosine(begin: float, end: float, share: float) -> float:

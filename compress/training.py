@@ -13,6 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,7 +125,8 @@ def _run(
         if facts["step"] >= total or (recipe.patience and facts["stale"] >= recipe.patience):
             break
         lr = rate(facts["step"], total, peak=recipe.lr, warmup=recipe.warmup)
-        loss = _step(fitting, context, recipe, batch, name=name, loss_of=loss_of, lr=lr, seed=seed)
+        with _enough_memory(name, batch):
+            loss = _step(fitting, context, recipe, batch, name=name, loss_of=loss_of, lr=lr, seed=seed)
         facts.update(step=facts["step"] + 1, epoch=epoch, position=position + 1, sum=facts["sum"] + loss, count=facts["count"] + 1)
         step, done = facts["step"], done + len(batch.ids)
         if step % every == 0 or step == total or step in marks:
@@ -143,19 +145,12 @@ def _step(fitting: Fit, context: Context, recipe: Recipe, batch: Batch, *, name:
 
     step, model = fitting.facts["step"], fitting.model.train()
     torch.manual_seed(seed_for(seed, step))
-    try:
-        with autocast(recipe.precision, context.device):
-            loss = loss_of(model, tensors(batch.inputs, context.device), tensors(batch.targets, context.device))
-        value = loss.item()
-        _check_finite(value, "loss", batch, name=name, step=step, lr=lr)
-        fitting.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-    except (MemoryError, RuntimeError) as error:
-        if _is_memory(error):
-            raise bad_environment(
-                f"{name}: out of memory on a batch of {len(batch.ids)}", remedy="lower batch_size and run again"
-            ) from error
-        raise
+    with autocast(recipe.precision, context.device):
+        loss = loss_of(model, tensors(batch.inputs, context.device), tensors(batch.targets, context.device))
+    value = loss.item()
+    _check_finite(value, "loss", batch, name=name, step=step, lr=lr)
+    fitting.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or math.inf).item()
     _check_finite(norm, "gradient", batch, name=name, step=step, lr=lr)
     for group in fitting.optimizer.param_groups:
@@ -262,7 +257,14 @@ def _check_finite(value: float, what: str, batch: Batch, *, name: str, step: int
         )
 
 
-def _is_memory(error: Exception) -> bool:
-    """Whether torch or Python ran out of memory; torch says so in words only."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+@contextmanager
+def _enough_memory(name: str, batch: Batch) -> Iterator[None]:
+    """Running out of memory is the user's to mend; torch says so in words only. Any other error passes."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+            raise
+        remedy = "lower batch_size and run again"
+        raise bad_environment(f"{name}: out of memory on a batch of {len(batch.ids)}", remedy=remedy) from error

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rules.conditions import Mismatch, Test, in_words, negative, as_test
+from rules.conditions import Mismatch, Test, as_test, in_words, negative
 from rules.facts import Condition, Effect, Facts, Rule, Value, Verdict
 
 DERIVED = "derived."

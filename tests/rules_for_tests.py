@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from rules.facts import Card, Cell, Condition, Cost, Device, Operator, Rate, Rule, TaskRow, Then, Variant, When
+from rules.facts import Card, Cell, Condition, Cost, Device, Flip, Operator, Rate, Rule, TaskRow, Then, Variant, When
 from rules.ranking import Contest, contest
+from rules.whatif import WHOLE
 
 settings.register_profile("untimed", deadline=None)  # a shared machine is slow now and then, and that is no failure
 settings.load_profile("untimed")
@@ -70,12 +72,28 @@ def row(*names: str, fits: Mapping[str, float] | None = None, rules: tuple[Rule,
 
 def held(cards: list[Card], rules: list[Rule], *, device: Device = PI, fits: Mapping[str, float] | None = None, **more: Any) -> Contest:
     """A contest over these cards and rules."""
-    return contest(row(*(item.name for item in cards), fits=fits, **more), device, cards={item.name: item for item in cards}, costs={}, rules=rules)
+    return contest(
+        row(*(item.name for item in cards), fits=fits, **more), device, cards={item.name: item for item in cards}, costs={}, rules=rules
+    )
 
 
 def cost(name: str, *operators: Operator, precision: Any = "fp32", size: int = 400_000) -> Cost:
     """A cost table of the card's one variant."""
     return Cost(name, "small", precision, "1x1x32x128", size, 100_000, operators)
+
+
+def crossed(facts: Mapping[str, Any], flip: Flip, largest: int = 10**12) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The request with the flip's fact crossed, and, where that is a number, with the fact just short of it."""
+    at, whole = flip.threshold, flip.fact.partition(".")[2] in WHOLE
+    if flip.direction == "becomes":
+        return {**facts, flip.fact: {"stated": largest, "not stated": None}.get(at, at) if isinstance(at, str) else at}, None
+    assert isinstance(at, int | float)
+    up = flip.direction in ("at least", "above")
+    beside = at + (1 if up else -1) if whole else math.nextafter(at, math.inf if up else 0)
+    before = at + (-1 if up else 1) if whole else math.nextafter(at, 0 if up else math.inf)
+    if flip.direction in ("above", "below"):
+        return {**facts, flip.fact: beside}, {**facts, flip.fact: at}
+    return {**facts, flip.fact: at}, {**facts, flip.fact: before}
 
 
 # -- strategies ----------------------------------------------------------------------------------------------------------
@@ -109,7 +127,9 @@ fact_maps = st.fixed_dictionaries(
 )
 card_lists = st.lists(
     st.builds(
-        lambda params, macs, status, causal, recurrent: card("x", params=params, macs=macs, status=status, causal=causal, recurrent=recurrent),
+        lambda params, macs, status, causal, recurrent: card(
+            "x", params=params, macs=macs, status=status, causal=causal, recurrent=recurrent
+        ),
         st.integers(1_000, 10_000_000),
         st.integers(0, 10**9),
         st.sampled_from(("built", "built", "reference")),

@@ -94,13 +94,14 @@ def test_a_badly_balanced_network_recovers_at_one_scale_a_tensor(mobile, folder,
 
 def test_relu6_is_removed_where_float_holds_and_only_there(mobile, tmp_path):
     given_ = Quantize(method="minmax", samples=32).apply(mobile, context(tmp_path / "quantize", DATA))
-    for loss, held in ((1.0, True), (-1.0, False)):
-        ctx = context(tmp_path / str(held) / "equalize", DATA)
-        repaired = Equalize(method="minmax", samples=32, relu6_loss=loss).apply(given_, ctx)
-        assert ctx.journal["equalize/relu6/removed"] is held
-        assert set(ctx.journal["equalize/relu6"]) == {"relu", "relu6"}
-        caps = [node for node in read(parts(repaired).float).nodes if node.op == "Clip"]
-        assert bool(caps) is not held
+    ctx = context(tmp_path / "held" / "equalize", DATA)
+    repaired = Equalize(method="minmax", samples=32, relu6_loss=1.0).apply(given_, ctx)
+    assert ctx.journal["equalize/relu6/removed"] is True and set(ctx.journal["equalize/relu6"]) == {"relu", "relu6"}
+    assert "Clip" not in {node.op for node in read(parts(repaired).float).nodes}
+    ctx = context(tmp_path / "lost" / "equalize", DATA)
+    with pytest.raises(Skipped, match="ReLU6 stays"):
+        Equalize(method="minmax", samples=32, relu6_loss=-1.0).apply(given_, ctx)
+    assert ctx.journal["equalize/relu6/removed"] is False
 
 
 def test_a_network_without_neighbours_is_skipped_with_the_reason(tmp_path):

@@ -21,7 +21,7 @@ from rules.problems import Problem
 from tests.small_graphs import Attention, GlyphData, Mobile, Plain, Recurrent, Squeeze, built, context, exported, feeds, replaced, trained
 
 FEW = Target(weight_levels=16)
-QUICK = Qat(steps=40, batch_size=16, evaluations=2, val_limit=64)
+QUICK = Qat(steps=60, batch_size=16, evaluations=2, val_limit=64)
 NETS = {"recurrent": (Recurrent, (2,), 60), "mobile": (Mobile, (0,), 120), "squeeze": (Squeeze, (0,), 60)}
 
 
@@ -44,9 +44,16 @@ def learned(quantized, tmp_path_factory):
     return {name: QUICK.apply(given, context(folder / name, data, target=FEW)) for name, (_, given, data) in quantized.items()}
 
 
+def probabilities(path, feed):
+    logits = predictor(path)(feed)["logits"].astype(np.float64)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
 def distance(path, graph, data):
-    """Squared error of the logits against the float file."""
-    return sum(float(np.square(predictor(path)(feed)["logits"] - predictor(graph)(feed)["logits"]).sum()) for feed in feeds(data, "test"))
+    """Mean divergence of the answers from those of the float file."""
+    pairs = [(probabilities(graph, feed), probabilities(path, feed)) for feed in feeds(data, "test")]
+    return float(np.mean([(right * np.log(right / found)).sum(-1).mean() for right, found in pairs]))
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -205,7 +212,7 @@ def test_the_control_trains_the_float_graph_as_long_and_quantizes_it_the_same_wa
     found = control.apply(graph, ctx)
     assert [node.op for node in read(found).nodes] == [node.op for node in read(given).nodes]
     losses = [point["loss"] for point in ctx.curves if point["stage"] == "float control"]
-    assert losses[-1] < losses[0]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
     tuned, before = predictor(parts(found).float), predictor(graph)
     assert data.score(tuned, "test").value < data.score(before, "test").value  # an under-trained network gains from labels
 

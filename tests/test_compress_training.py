@@ -102,18 +102,24 @@ RECIPES = {
     "bfloat16": {"precision": "bf16"},
     "best of three": {"keep": "best", "evaluations": 3},
     "averaged best": {"keep": "best", "evaluations": 3, "ema": 0.9},
+    "two threads": {"threads": 2, "steps": 4},
 }
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(tmp_path, recipe):
-    whole, held = train(tmp_path / "whole", model=tiny_module(dropout=0.3), recipe=recipe)
-    for kill in np.random.default_rng(3).choice(np.arange(1, 10), 3, replace=False):
-        folder = tmp_path / f"killed-{kill}"
+    recipe = dict(recipe)
+    threads = recipe.pop("threads", 1)
+
+    def run(folder: Any, **how: Any) -> tuple[str, Any]:
+        return train(folder, model=tiny_module(dropout=0.3), recipe=recipe, threads=threads, **how)
+
+    whole, held = run(tmp_path / "whole")
+    for kill in np.random.default_rng(3).choice(np.arange(1, recipe.get("steps", 10)), 3 - threads, replace=False):
         with pytest.raises(Killed):
-            train(folder, model=tiny_module(dropout=0.3), recipe=recipe, progress=Kills(int(kill)))
+            run(tmp_path / f"killed-{kill}", progress=Kills(int(kill)))
         torch.manual_seed(int(kill))  # the new process has another random state
-        resumed, ctx = train(folder, model=tiny_module(dropout=0.3), recipe=recipe)
+        resumed, ctx = run(tmp_path / f"killed-{kill}")
         assert resumed == whole, f"killed at step {kill}"
         assert ctx.curves == held.curves
 
@@ -326,7 +332,7 @@ def test_steps_override_epochs(tmp_path):
 
 def test_the_callers_random_state_and_threads_are_left_alone(tmp_path):
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    train(tmp_path, threads=threads + 1)
+    train(tmp_path, threads=threads + 1, recipe={"steps": 1})
     assert torch.equal(state, torch.get_rng_state()) and torch.get_num_threads() == threads
 
 

@@ -14,7 +14,7 @@ from tasks_for_tests import TASK, tiny_module
 from compress.context import Predict, Target
 from compress.export import export
 from compress.training import predictor as of_module
-from compress.verify import Agreement, agree, output_step, verify
+from compress.verify import Agreement, _faults, agree, output_step, verify
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,13 @@ def test_decisions_are_counted_by_the_largest_entry() -> None:
 )
 def test_each_fault_is_told_with_its_figures(got: list[list[float]], fault: str) -> None:
     assert any(fault in line for line in compared(got, [[1.0, 2.0]], step=1.0).faults(relative=0.1, steps=0.5, decisions=0))
+
+
+def test_the_levels_of_an_integer_file_are_held_to_steps_whatever_the_models_tolerance() -> None:
+    bounds = {"relative": 1e-9, "steps": 2.0, "decisions": 0.002}
+    one_step = compared([[1.0, 2.5]], [[1.0, 2.0]], step=0.5)
+    assert _faults(one_step, bounds, itself=True, integer=True) == []
+    assert _faults(one_step, bounds, itself=False, integer=True) and _faults(one_step, bounds, itself=True, integer=False)
 
 
 def test_a_missing_output_is_a_fault() -> None:

@@ -120,7 +120,13 @@ COSTS = {
         }
     ],
 }
-FILES = {"sources.toml": SOURCES, "remedies.toml": "", "architectures/net.toml": CARD, "tasks/task.toml": TASK, "devices/board.toml": DEVICE}
+FILES = {
+    "sources.toml": SOURCES,
+    "remedies.toml": "",
+    "architectures/net.toml": CARD,
+    "tasks/task.toml": TASK,
+    "devices/board.toml": DEVICE,
+}
 
 
 @pytest.fixture
@@ -209,11 +215,11 @@ def test_duplicate_ids_are_refused_within_and_across_files(folder):
     twice = TASK[TASK.index("[[rule]]") :]
     (folder / "remedies.toml").write_text(twice)
     known = Knowledge([folder])
-    with pytest.raises(Problem, match="rule 'task.few' is there twice"):
+    with pytest.raises(Problem, match=r"rule .task\.few. is there twice"):
         known.rules_for(known.task("task"))
     assert any("there twice" in str(problem) for problem in known.everything())
     (folder / "remedies.toml").write_text(twice + twice)
-    with pytest.raises(Problem, match="rule 'task.few' is there twice"):
+    with pytest.raises(Problem, match=r"rule .task\.few. is there twice"):
         _ = Knowledge([folder]).rules
     (folder / "sources.toml").write_text(SOURCES * 2)
     with pytest.raises(Problem, match="source 'paper' is there twice"):
@@ -225,7 +231,7 @@ def test_a_file_is_read_only_when_it_is_asked_for(folder):
     known = Knowledge([folder])
     assert "broken" in known.devices and list(known.devices) == ["board", "broken"]
     assert known.task("task") and known.device("board")
-    with pytest.raises(Problem, match="broken.toml is not TOML"):
+    with pytest.raises(Problem, match=r"broken\.toml is not TOML"):
         known.device("broken")
 
 
@@ -288,7 +294,9 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, kind):
     assert "\n" not in str(found.value) and len(str(found.value)) < 900
 
 
-@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": ' * 50_000, b"\xff", b"[]", b"nul", b"1" * 10_000, b'{"costs": [{"operators": [1]}]}'])
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"a": ' * 50_000, b"\xff", b"[]", b"nul", b"1" * 10_000, b'{"costs": [{"operators": [1]}]}']
+)
 def test_a_hostile_cost_table_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "net.json"
     path.write_bytes(content)
@@ -311,7 +319,11 @@ def read_any(text: str) -> None:
         values = tomllib.loads(text)
     except (ValueError, RecursionError):
         return
-    for read in (sources, lambda table: rules(table, origin="x"), *(lambda table, r=reader: r(table, "net") for reader in READERS.values())):
+    for read in (
+        sources,
+        lambda table: rules(table, origin="x"),
+        *(lambda table, r=reader: r(table, "net") for reader in READERS.values()),
+    ):
         try:
             read(Table(values, "x.toml"))
         except Problem as problem:
@@ -319,29 +331,63 @@ def read_any(text: str) -> None:
 
 
 @given(st.sampled_from(sorted(FILES)), st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_a_mutated_file_gives_a_value_or_a_problem(name, data):
     text = FILES[name].replace('"task"', '"net"').replace('"board"', '"net"')
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(text)))
         length = data.draw(st.integers(0, 12))
-        insert = data.draw(st.sampled_from(["", "=", '"', "[", "]", "true", "-1", "1e999", "nan", "[[rule]]\n", "\n", "{}", "x = 1\n", "2020-01-01"]) | st.text(max_size=4))
+        insert = data.draw(
+            st.sampled_from(["", "=", '"', "[", "]", "true", "-1", "1e999", "nan", "[[rule]]\n", "\n", "{}", "x = 1\n", "2020-01-01"])
+            | st.text(max_size=4)
+        )
         text = text[:place] + insert + text[place + length :]
     read_any(text)
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["paper", "net", "built", "is", "request.examples"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "name", "when", "then", "all", "fact", "op", "value", "x"]), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["paper", "net", "built", "is", "request.examples"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "name", "when", "then", "all", "fact", "op", "value", "x"]), inner, max_size=4)
+    ),
     max_leaves=12,
 )
-KEYS = ["name", "title", "metric", "better", "status", "cell", "rule", "variant", "evidence", "traits", "rates", "source", "isa", "cores", "defaults", "article", "kind", "costs"]
+KEYS = [
+    "name",
+    "title",
+    "metric",
+    "better",
+    "status",
+    "cell",
+    "rule",
+    "variant",
+    "evidence",
+    "traits",
+    "rates",
+    "source",
+    "isa",
+    "cores",
+    "defaults",
+    "article",
+    "kind",
+    "costs",
+]
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), plain, max_size=8))
-@settings(max_examples=300)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_any_table_at_all_gives_a_value_or_a_problem(values):
-    for read in (sources, lambda table: rules(table, origin="x"), *(lambda table, r=reader: r(table, "net") for reader in (*READERS.values(), costs))):
+    for read in (
+        sources,
+        lambda table: rules(table, origin="x"),
+        *(lambda table, r=reader: r(table, "net") for reader in (*READERS.values(), costs)),
+    ):
         try:
             read(Table(values, "x.toml"))
         except Problem as problem:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -11,8 +9,8 @@ from hypothesis import strategies as st
 from rules.facts import Condition
 from rules.problems import Problem
 from rules.ranking import hold, name_of, pick
-from rules.whatif import LEAST, WHOLE, Flips, flips
-from tests.rules_for_tests import card, card_lists, condition, held, requests, rule, rule_lists
+from rules.whatif import LEAST, Flips, flips
+from tests.rules_for_tests import card, card_lists, condition, crossed, held, requests, rule, rule_lists
 
 
 def picked(prepared, facts):
@@ -25,26 +23,6 @@ def staged(prepared, facts):
     return {stage.name for stage in best.stages} if best else set()
 
 
-def crossed(facts, flip, largest=10**12):
-    """The request with the flip's fact crossed, and, where there is one, with the fact just short of it."""
-    name = flip.fact.partition(".")[2]
-    step = {
-        "at most": flip.threshold,
-        "at least": flip.threshold,
-        "below": math.nextafter(flip.threshold, 0) if flip.direction == "below" else 0,
-        "above": math.nextafter(flip.threshold, math.inf) if flip.direction == "above" else 0,
-        "becomes": {"stated": largest, "not stated": None}.get(flip.threshold, flip.threshold) if isinstance(flip.threshold, str) else flip.threshold,
-    }[flip.direction]
-    one = 1 if name in WHOLE else 0
-    short = {
-        "at most": step + one if one else math.nextafter(step, math.inf),
-        "at least": step - one if one else math.nextafter(step, 0),
-        "below": flip.threshold,
-        "above": flip.threshold,
-    }.get(flip.direction) if flip.direction != "becomes" else None
-    return {**facts, flip.fact: step}, None if short is None else {**facts, flip.fact: short}
-
-
 budget_rules = st.lists(
     st.builds(
         lambda name, op, value, weight: (Condition(f"request.{name}", op, value), weight),
@@ -54,7 +32,11 @@ budget_rules = st.lists(
         st.integers(-30, 30).filter(bool),
     ),
     max_size=3,
-).map(lambda found: [rule(f"limit.{number}", asked, condition("card.causal"), prefer=float(weight)) for number, (asked, weight) in enumerate(found)])
+).map(
+    lambda found: [
+        rule(f"limit.{number}", asked, condition("card.causal"), prefer=float(weight)) for number, (asked, weight) in enumerate(found)
+    ]
+)
 
 
 @settings(max_examples=60)
@@ -84,7 +66,12 @@ def test_no_change_of_the_latency_budget_flips_the_pick_unannounced(cards, rules
     reached = [
         flip
         for flip in announced
-        if {"at most": tried <= flip.threshold, "below": tried < flip.threshold, "at least": tried >= flip.threshold, "above": tried > flip.threshold}[flip.direction]
+        if {
+            "at most": tried <= flip.threshold,
+            "below": tried < flip.threshold,
+            "at least": tried >= flip.threshold,
+            "above": tried > flip.threshold,
+        }[flip.direction]
     ]
     if not reached:
         assert picked(prepared, {**facts, "request.latency_ms": tried}) == picked(prepared, facts)

@@ -60,7 +60,9 @@ class Equalize:
         base = self._uncapped(given, context)
         found = list(pairs(read(base)))
         if not found:
-            raise Skipped("no convolution of this graph feeds another through ReLU or pooling alone")
+            capped = any(node.op == "Clip" for node in read(base).nodes)
+            reason = "no convolution of this graph feeds another through ReLU or pooling alone"
+            raise Skipped(f"{reason}; ReLU6 stays because float loses without it" if capped and base == given else reason)
         patch(base, Parts(context.folder).float, equalized(read(base), found, sweeps=self.sweeps))
         context.progress.say(f"  {len(found)} pairs of layers equalized")
         return self.quantizer().quantize(Parts(context.folder).float, context)

@@ -27,9 +27,9 @@ OF_MODULES = [name for name in STAGES if name in MODULE_STAGES]
 
 
 def quick(name: str) -> Any:
-    """The stage's own defaults, but for how long it works."""
+    """The stage's own defaults, but for how long it works, and for how small a net it will touch."""
     settings = settings_class(name)()
-    short = {"epochs": 2, "recovery_epochs": 1, "batch_size": 32, "val_limit": 16, "looks": 2, "importance_batches": 2}
+    short = {"epochs": 2, "recovery_epochs": 1, "batch_size": 32, "val_limit": 16, "looks": 2, "importance_batches": 2, "align": 8, "min_channels": 8}
     return replace(settings, **{item.name: short[item.name] for item in fields(settings) if item.name in short})
 
 
@@ -37,7 +37,7 @@ def outcome(name: str, folder: Any) -> Any:
     """The stage applied to a tiny net in a fresh folder, with a teacher at hand."""
     ctx = context(folder, data=TASK.open(settings={"train": 64, "val": 16, "test": 8}), teacher=tiny_module(1))
     try:
-        return quick(name).apply(tiny_module(0), ctx)
+        return quick(name).apply(tiny_module(0, channels=24), ctx)
     except Skipped as reason:
         return str(reason)
 
