@@ -16,7 +16,7 @@ import click
 from rules.problems import Exit, Problem
 
 if TYPE_CHECKING:
-    from compress.context import Task
+    from compress.context import Data, Task
 
 VERSION = "0.1.0"
 
@@ -54,8 +54,6 @@ def recommend(task: str, device: str, form: str, output: Path | None, **limits: 
     click.echo(render(answer, form, plan=str(output) if output else ""))
     if output is None:
         return
-    if not answer.kept:
-        raise Problem(f"nothing fits, so no plan was written: {answer.binding}", remedy=f"nearest miss: {answer.nearest_miss}", code=Exit.FAILED)
     from compress.files import write_text
 
     write_text(output, plan_toml(answer))
@@ -111,7 +109,15 @@ def explain(term: str, form: str) -> None:
     from advisor.answer import explain as render
     from rules.knowledge import load
 
-    click.echo(render(load(), term, form))
+    click.echo(render(load(), term, form, stages=_stage_cards()))
+
+
+def _stage_cards() -> dict[str, str]:
+    """What each stage module says of itself, read without importing it."""
+    import ast
+
+    folder = Path(__file__).parent / "compress" / "stages"
+    return {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in sorted(folder.glob("[a-z]*.py"))}
 
 
 # -- the whole path --------------------------------------------------------------------------------------------------
@@ -163,13 +169,13 @@ def _job(task: str, data: Path | None, plan_file: Path | None, *, device: str | 
     request = _request(subject.name, device or (plan.device if plan else "this-machine"))
     answer = judge(request, known) if subject.name in known.tasks else None
     if plan is None:
-        if answer is None or not answer.kept:
+        if answer is None:
             raise Problem(f"nothing is recommended for task {subject.name!r}", remedy="give a --plan that names an architecture")
         import tomllib
 
         plan = parse(tomllib.loads(plan_toml(answer)), "the recommended plan")
     plan = replace(plan, task=task, device=request.device)
-    opened = subject.open(data, seed=plan.seed, settings=dict(plan.settings))
+    opened = _opened(subject, task, data, plan)
     classes = getattr(opened, "classes", len(opened.labels))
 
     def spec(variant: str) -> Any:
@@ -218,8 +224,9 @@ def _run(job: Any, folder: Path, progress: Any) -> Path:
 @click.option("--task", help="The task that scores it: a built-in one or package.module:TASK.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the task's data.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan file; without it: all that applies.")
-@click.option("--device", default="this-machine", show_default=True)
+@click.option("--device", default=None, help="The target device.  [default: the plan's, else this-machine]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/compress"), show_default=True)
+@click.option("--threads", type=click.IntRange(1, 256), default=None, help="Training threads.  [default: the cores there are]")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def compress(model: str, out: Path, quiet: bool, **options: Any) -> None:
     """Compress MODEL: a file.onnx with unlabelled inputs, or package.module:function with its weights and a task."""
@@ -229,45 +236,69 @@ def compress(model: str, out: Path, quiet: bool, **options: Any) -> None:
     click.echo(_run(job, out, choose(quiet=quiet)))
 
 
-def _file_job(model: str, *, inputs: Path | None, plan_file: Path | None, device: str, task: str | None, data: Path | None, weights: Path | None) -> Any:
-    from advisor.recommend import device as device_named
+def _file_job(model: str, *, inputs: Path | None, task: str | None, data: Path | None, plan_file: Path | None, device: str | None, threads: int | None, weights: Path | None) -> Any:
+    """The job of `advisor compress MODEL.onnx`: graph stages alone, scored by the task or against the graph itself."""
     from compress.pipeline import Job
-    from compress.plan import default, read
+    from compress.plan import default
     from compress.runtime import check_graph
-    from compress.target import target_for
-    from compress.unlabelled import TASK, open_inputs
-    from rules.knowledge import load as knowledge
+    from compress.unlabelled import TASK, default_plan, open_inputs
 
     graph = Path(model)
     check_graph(graph, trusted=False)
     if task:
         subject: Any = _task(task)
-        opened = subject.open(data, seed=0, settings={})
+        plan = _planned(plan_file, default(subject.name, graph_only=True), task, device)
+        opened: Any = _opened(subject, task, data, plan)
     elif inputs is None:
         raise Problem(f"{model} needs inputs to calibrate on", remedy="--inputs FOLDER with .npy or .npz files, or --task with --data")
     else:
-        subject, opened = TASK, open_inputs(graph, inputs)
-    plan = read(plan_file) if plan_file else default(subject.name, graph_only=True)
-    return Job(plan=plan, task=subject, data=opened, graph=graph, target=target_for(device_named(knowledge(), device)), threads=os.cpu_count() or 1)
+        subject, plan, opened = TASK, _planned(plan_file, default_plan(), TASK.name, device), open_inputs(graph, inputs)
+    return Job(plan=plan, task=subject, data=opened, graph=graph, target=_target(plan.device), threads=threads or os.cpu_count() or 1)
 
 
-def _module_job(model: str, *, weights: Path | None, task: str | None, data: Path | None, plan_file: Path | None, device: str, inputs: Path | None) -> Any:
-    from advisor.recommend import device as device_named
+def _module_job(model: str, *, weights: Path | None, task: str | None, data: Path | None, plan_file: Path | None, device: str | None, threads: int | None, inputs: Path | None) -> Any:
+    """The job of `advisor compress package.module:function`: a trained module, scored by its task."""
     from compress.pipeline import Job
-    from compress.plan import default, read
-    from compress.target import target_for
+    from compress.plan import default
     from compress.refit import refit
     from compress.weights import ModelSpec, read_state
-    from rules.knowledge import load as knowledge
 
     if task is None or weights is None:
         raise Problem(f"{model} needs --weights and --task", remedy="the task brings the data, the losses and the metric")
+    _from_here()
     subject = _task(task)
     spec = ModelSpec(model, {})
-    module = refit(spec.build(), read_state(weights))
-    plan = read(plan_file) if plan_file else default(subject.name, graph_only=False)
-    opened = subject.open(data, seed=plan.seed, settings=dict(plan.settings))
-    return Job(plan=plan, task=subject, data=opened, student=spec, trained=module, target=target_for(device_named(knowledge(), device)), threads=os.cpu_count() or 1)
+    module = refit(spec.build(), read_state(weights)).eval()
+    plan = _planned(plan_file, default(subject.name, graph_only=False), task, device)
+    opened = _opened(subject, task, data, plan)
+    return Job(plan=plan, task=subject, data=opened, student=spec, trained=module, target=_target(plan.device), threads=threads or os.cpu_count() or 1)
+
+
+def _planned(plan_file: Path | None, otherwise: Any, task: str, device: str | None) -> Any:
+    """The plan given, or the one of `advisor compress` itself, for this task and device."""
+    from dataclasses import replace
+
+    from compress.plan import read
+
+    plan = read(plan_file) if plan_file else otherwise
+    return replace(plan, task=task, device=device or plan.device)
+
+
+def _target(device: str) -> Any:
+    from advisor.recommend import device as device_named
+    from compress.target import target_for
+    from rules.knowledge import load as knowledge
+
+    return target_for(device_named(knowledge(), device))
+
+
+def _opened(subject: Task, name: str, data: Path | None, plan: Any) -> Data:
+    """The task's data; that of somebody's own task is looked at before anything is run on it."""
+    if ":" not in name:
+        return subject.open(data, seed=plan.seed, settings=dict(plan.settings))
+    from compress.contract import open_data
+
+    return open_data(subject, name, data, seed=plan.seed, settings=dict(plan.settings))
 
 
 def _task(name: str) -> Task:
@@ -282,12 +313,25 @@ def _task(name: str) -> Task:
 
             raise unknown("task", name, names(), remedy="advisor matrix lists all; your own is --task package.module:TASK")
         return import_module(f"advisor.tasks.{name}").TASK  # type: ignore[no-any-return]
+    from compress.contract import check_task, theirs
+
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
-        raise Problem(f"cannot load task {name!r}: {error}", remedy="it is looked up as Python imports it, from this folder too") from error
+    _from_here()
+
+    def load() -> Any:
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise Problem(f"cannot load task {name!r}: {error}", remedy="it is looked up as Python imports it, from this folder too") from error
+
+    return check_task(theirs(load, f"task {name!r}: its module"), name)
+
+
+def _from_here() -> None:
+    """Let Python import from the folder the command is called in, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _slug(name: str) -> str:
@@ -317,7 +361,7 @@ def profile(model: Path, reference: Path | None, shapes: tuple[str, ...], thread
     graph = model_file(model)
     for file in filter(None, (graph, reference)):
         check_graph(file, trusted=False)
-    found = measure(graph, probes_for(model, shapes), reference=reference, threads=threads)
+    found = measure(graph, probes_for(model, shapes, reference=reference), reference=reference, threads=threads)
     if output:
         write_json(output, found)
     click.echo(json.dumps(found, indent=2) if form == "json" else render(found))

@@ -18,6 +18,7 @@ from compress.pipeline import Run
 from compress.plan import as_table
 from compress.points import score
 from compress.profile import profile
+from compress.report.nodes import measure
 from compress.runtime import environment, predictor
 from compress.statistics import paired_interval
 from compress.verify import verify
@@ -100,7 +101,9 @@ def _figures(found: Score | None) -> Any:
 
 def _profile(run: Run, graph: Path) -> dict[str, Any]:
     reference = run.state.teacher_graph or run.state.float_graph
-    return profile(graph, run.job.data.probes(), reference=reference, threads=1)
+    probes = run.job.data.probes()
+    found = profile(graph, probes, reference=reference, threads=1)
+    return {**found, "nodes": measure(graph, next(iter(probes.values())))}
 
 
 def _ratios(run: Run, graph: Path) -> dict[str, Any]:

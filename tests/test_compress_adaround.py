@@ -34,15 +34,21 @@ def quantized(tmp_path_factory):
     return made
 
 
-def repaired(quantized, name, folder, stage=QUICK, **changes):
+def repair(quantized, name, folder, **changes):
     _, given, data = quantized[name]
-    return stage.apply(given, context(folder / "adaround", replaced(data, **changes), target=FEW))
+    return QUICK.apply(given, context(folder / "adaround", replaced(data, **changes), target=FEW))
+
+
+@pytest.fixture(scope="module")
+def repaired(quantized, tmp_path_factory):
+    """Every network after the stage."""
+    return {name: repair(quantized, name, tmp_path_factory.mktemp(name)) for name in NETS}
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_answers_come_closer_to_the_float_network(quantized, tmp_path, name):
+def test_answers_come_closer_to_the_float_network(quantized, repaired, name):
     graph, given, data = quantized[name]
-    found = repaired(quantized, name, tmp_path)
+    found = repaired[name]
     expected = [predictor(graph)(feed)["logits"] for feed in feeds(data, "test")]
     errors = [
         sum(
@@ -54,16 +60,16 @@ def test_answers_come_closer_to_the_float_network(quantized, tmp_path, name):
     assert errors[1] < 0.8 * errors[0]
 
 
-def test_a_network_that_few_levels_broke_decides_better(quantized, tmp_path):
+def test_a_network_that_few_levels_broke_decides_better(quantized, repaired):
     graph, given, data = quantized["mobile"]
-    errors = [data.score(predictor(path), "test").value for path in (graph, given, repaired(quantized, "mobile", tmp_path))]
+    errors = [data.score(predictor(path), "test").value for path in (graph, given, repaired["mobile"])]
     assert errors[1] > errors[0] + 0.02  # there is something to repair
     assert errors[2] < errors[1] - 0.5 * (errors[1] - errors[0])
 
 
-def test_only_weights_and_biases_move_and_weights_by_one_level_at_most(quantized, tmp_path):
+def test_only_weights_and_biases_move_and_weights_by_one_level_at_most(quantized, repaired):
     _, given, _ = quantized["mobile"]
-    before, after = read(parts(given).static), read(parts(repaired(quantized, "mobile", tmp_path)).static)
+    before, after = read(parts(given).static), read(parts(repaired["mobile"]).static)
     assert before.nodes == after.nodes
     weights, biases = ({item.name for item in group.values()} for group in (before.weights, before.biases))
     moved = {name for name, value in before.initializers.items() if not np.array_equal(value, after.initializers[name])}
@@ -73,15 +79,15 @@ def test_only_weights_and_biases_move_and_weights_by_one_level_at_most(quantized
         assert np.abs(change).max() == 1 and after.initializers[name].min() >= -8 and after.initializers[name].max() <= 7
 
 
-def test_the_repaired_simulation_still_says_what_the_runtime_says(quantized, tmp_path):
+def test_the_repaired_simulation_still_says_what_the_runtime_says(quantized, repaired):
     for name in NETS:
-        static = parts(repaired(quantized, name, tmp_path / name)).static
+        static = parts(repaired[name]).static
         found = agreement(load(static, levels=16), static, feeds(quantized[name][2], "test"))
         assert found["decisions_differ"] <= 0.002 and found["max_steps"] <= 2.0
 
 
-def test_labels_are_not_looked_at_and_the_same_call_gives_the_same_bytes(quantized, tmp_path):
-    seen, blind = repaired(quantized, "squeeze", tmp_path / "a"), repaired(quantized, "squeeze", tmp_path / "b", labelled=False)
+def test_labels_are_not_looked_at_and_the_same_call_gives_the_same_bytes(quantized, repaired, tmp_path):
+    seen, blind = repaired["squeeze"], repair(quantized, "squeeze", tmp_path, labelled=False)
     assert seen.read_bytes() == blind.read_bytes()
     assert parts(seen).float.read_bytes() == parts(quantized["squeeze"][1]).float.read_bytes()
 

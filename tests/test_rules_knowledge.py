@@ -409,3 +409,9 @@ def test_a_shipped_file_with_a_byte_changed_gives_a_value_or_a_problem(data):
 def test_a_whole_copy_of_our_knowledge_reads_like_ours(tmp_path):
     shutil.copytree(HERE, tmp_path / "copy")
     assert Knowledge([tmp_path / "copy"]).everything() == []
+
+
+@pytest.mark.parametrize("get", ["text", "whole", "number", "flag", "texts", "value", "plain", "table", "tables", "identifier"])
+def test_a_number_without_end_is_refused_by_every_getter_in_one_line(get):
+    with pytest.raises(Problem, match=r"x\.toml: year is something endless, expected"):
+        getattr(Table({"year": 16**100_000}, "x.toml"), get)("year")
