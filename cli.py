@@ -236,7 +236,17 @@ def compress(model: str, out: Path, quiet: bool, **options: Any) -> None:
     click.echo(_run(job, out, choose(quiet=quiet)))
 
 
-def _file_job(model: str, *, inputs: Path | None, task: str | None, data: Path | None, plan_file: Path | None, device: str | None, threads: int | None, weights: Path | None) -> Any:
+def _file_job(
+    model: str,
+    *,
+    inputs: Path | None,
+    task: str | None,
+    data: Path | None,
+    plan_file: Path | None,
+    device: str | None,
+    threads: int | None,
+    weights: Path | None,
+) -> Any:
     """The job of `advisor compress MODEL.onnx`: graph stages alone, scored by the task or against the graph itself."""
     from compress.pipeline import Job
     from compress.plan import default
@@ -256,7 +266,17 @@ def _file_job(model: str, *, inputs: Path | None, task: str | None, data: Path |
     return Job(plan=plan, task=subject, data=opened, graph=graph, target=_target(plan.device), threads=threads or os.cpu_count() or 1)
 
 
-def _module_job(model: str, *, weights: Path | None, task: str | None, data: Path | None, plan_file: Path | None, device: str | None, threads: int | None, inputs: Path | None) -> Any:
+def _module_job(
+    model: str,
+    *,
+    weights: Path | None,
+    task: str | None,
+    data: Path | None,
+    plan_file: Path | None,
+    device: str | None,
+    threads: int | None,
+    inputs: Path | None,
+) -> Any:
     """The job of `advisor compress package.module:function`: a trained module, scored by its task."""
     from compress.pipeline import Job
     from compress.plan import default
@@ -271,7 +291,15 @@ def _module_job(model: str, *, weights: Path | None, task: str | None, data: Pat
     module = refit(spec.build(), read_state(weights)).eval()
     plan = _planned(plan_file, default(subject.name, graph_only=False), task, device)
     opened = _opened(subject, task, data, plan)
-    return Job(plan=plan, task=subject, data=opened, student=spec, trained=module, target=_target(plan.device), threads=threads or os.cpu_count() or 1)
+    return Job(
+        plan=plan,
+        task=subject,
+        data=opened,
+        student=spec,
+        trained=module,
+        target=_target(plan.device),
+        threads=threads or os.cpu_count() or 1,
+    )
 
 
 def _planned(plan_file: Path | None, otherwise: Any, task: str, device: str | None) -> Any:
@@ -322,7 +350,9 @@ def _task(name: str) -> Task:
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise Problem(f"cannot load task {name!r}: {error}", remedy="it is looked up as Python imports it, from this folder too") from error
+            raise Problem(
+                f"cannot load task {name!r}: {error}", remedy="it is looked up as Python imports it, from this folder too"
+            ) from error
 
     return check_task(theirs(load, f"task {name!r}: its module"), name)
 
@@ -456,7 +486,9 @@ def _disk_or_bug(error: OSError) -> NoReturn:
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        _leave(f"advisor: no space left on the device: {error.filename or ''} (free some space and run again: it continues)", Exit.ENVIRONMENT)
+        _leave(
+            f"advisor: no space left on the device: {error.filename or ''} (free some space and run again: it continues)", Exit.ENVIRONMENT
+        )
     _bug(error)
 
 

@@ -15,7 +15,9 @@ INSTALL = "pip install 'edge-advisor[train]'"
 
 def report() -> str:
     """The report as text: machine, packages, verbs."""
-    return "\n".join([*_machine(), "", *_packages("core", CORE, "pip install edge-advisor"), "", *_packages("[train]", TRAIN, INSTALL), "", *_verbs()])
+    return "\n".join(
+        [*_machine(), "", *_packages("core", CORE, "pip install edge-advisor"), "", *_packages("[train]", TRAIN, INSTALL), "", *_verbs()]
+    )
 
 
 def _machine() -> list[str]:

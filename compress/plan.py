@@ -30,7 +30,7 @@ SCHEMA_VERSION = 1
 MODULE_STAGES = ("train", "distil", "prune")
 ORDER = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "fp16")
 HEADER_TYPES: dict[str, tuple[type, ...]] = {
-    **{key: (str,) for key in ("architecture", "variant", "teacher", "device")},
+    **dict.fromkeys(("architecture", "variant", "teacher", "device"), (str,)),
     "seed": (int,),
     "max_drop": (int, float),
     "settings": (dict,),

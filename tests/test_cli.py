@@ -65,7 +65,9 @@ def prepare(kind: str, folder: Path) -> list[str]:
     raise AssertionError(kind)
 
 
-@pytest.mark.parametrize("kind", ["missing data folder", "empty data folder", "broken image", "missing image", "character outside the charset"])
+@pytest.mark.parametrize(
+    "kind", ["missing data folder", "empty data folder", "broken image", "missing image", "character outside the charset"]
+)
 def test_bad_data_is_one_line_and_exit_3(kind: str, tmp_path: Path, advisor) -> None:
     code, out, err = advisor(*prepare(kind, tmp_path))
     assert code == 3, err
@@ -110,7 +112,16 @@ def test_weights_that_want_to_run_code_are_refused_and_do_not_run(tmp_path: Path
     marker.unlink(missing_ok=True)
     weights = tmp_path / "weights.pt"
     weights.write_bytes(pickle.dumps(Payload()))
-    code, _, err = advisor("compress", "tests.tasks_for_tests:tiny_module", "--weights", str(weights), "--task", "tests.tasks_for_tests:TASK", "--out", str(tmp_path / "out"))
+    code, _, err = advisor(
+        "compress",
+        "tests.tasks_for_tests:tiny_module",
+        "--weights",
+        str(weights),
+        "--task",
+        "tests.tasks_for_tests:TASK",
+        "--out",
+        str(tmp_path / "out"),
+    )
     assert code == 3, err
     assert len(err.strip().splitlines()) == 1
     assert not marker.exists()

@@ -72,7 +72,9 @@ def test_leftovers_of_a_killed_write_are_swept(tmp_path: Path) -> None:
 
 def test_a_second_run_in_a_folder_is_refused_and_names_the_holder(tmp_path: Path) -> None:
     holder = "import sys, pathlib; from compress.files import owned\nwith owned(pathlib.Path(sys.argv[1])):\n    print('in', flush=True); sys.stdin.readline()"
-    with subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None and process.stdin is not None
         process.stdout.readline()
         with pytest.raises(Problem) as caught, owned(tmp_path):
@@ -85,7 +87,10 @@ def test_a_second_run_in_a_folder_is_refused_and_names_the_holder(tmp_path: Path
         pass
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
 
 
 @given(decisions=st.dictionaries(st.text(min_size=1), JSON, max_size=6))

@@ -133,8 +133,12 @@ def slower_when_quantized(path: Path, feeds: object) -> float:
 
 
 def test_int8_that_is_slower_here_is_rolled_back_and_the_float_file_ships(tmp_path: Path) -> None:
-    run = finish(tmp_path / "run", job(stages={"train": {"epochs": 1}, "export": {}, "quantize": {"samples": 16}}, teacher=None), table=slower_when_quantized)
-    stage, graph, _, verdict = run.shipped()
+    run = finish(
+        tmp_path / "run",
+        job(stages={"train": {"epochs": 1}, "export": {}, "quantize": {"samples": 16}}, teacher=None),
+        table=slower_when_quantized,
+    )
+    stage, graph, _, _ = run.shipped()
     assert stage == "export"
     assert "export" in str(graph)
     quantize = run.state.stages[-1]

@@ -29,7 +29,16 @@ OF_MODULES = [name for name in STAGES if name in MODULE_STAGES]
 def quick(name: str) -> Any:
     """The stage's own defaults, but for how long it works, and for how small a net it will touch."""
     settings = settings_class(name)()
-    short = {"epochs": 2, "recovery_epochs": 1, "batch_size": 32, "val_limit": 16, "looks": 2, "importance_batches": 2, "align": 8, "min_channels": 8}
+    short = {
+        "epochs": 2,
+        "recovery_epochs": 1,
+        "batch_size": 32,
+        "val_limit": 16,
+        "looks": 2,
+        "importance_batches": 2,
+        "align": 8,
+        "min_channels": 8,
+    }
     return replace(settings, **{item.name: short[item.name] for item in fields(settings) if item.name in short})
 
 

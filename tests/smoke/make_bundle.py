@@ -21,7 +21,9 @@ SIZES = {"train": 64, "val": 16, "test": 16}
 def main(bundle: Path) -> None:
     """Export and quantize an untrained CRNN on a handful of digit lines; write its bundle."""
     data = TASK.open(None, seed=0, settings=SIZES)
-    spec = ModelSpec("advisor.architectures.crnn:build", {"classes": data.classes, "channels": [8, 16, 16, 16, 16], "hidden": 16, "layers": 1})
+    spec = ModelSpec(
+        "advisor.architectures.crnn:build", {"classes": data.classes, "channels": [8, 16, 16, 16, 16], "hidden": 16, "layers": 1}
+    )
     names = ("export", "quantize")
     plan = Plan(task="ocr", max_drop=1.0, steps=tuple(Step(name, make_settings(name, {}, where=name)) for name in names))
     job = Job(plan=plan, task=TASK, data=data, student=spec, trained=spec.build(), threads=1)
