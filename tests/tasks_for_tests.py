@@ -70,11 +70,12 @@ class Stripes:
     )
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"source": "generated stripes", "licence": "CC0-1.0"})
     preprocess: tuple[Mapping[str, Any], ...] = (
-        {"step": "grey"},
-        {"step": "height", "pixels": HEIGHT},
-        {"step": "scale", "mean": 0.5, "std": 0.5},
+        {"op": "decode", "mode": "L"},
+        {"op": "resize", "height": HEIGHT, "resample": "bilinear"},
+        {"op": "array", "layout": "chw", "dtype": "float32"},
+        {"op": "scale", "by": 1 / 255, "mean": 0.5, "std": 0.5},
     )
-    postprocess: tuple[Mapping[str, Any], ...] = ({"step": "ctc-greedy", "blank": 0},)
+    postprocess: tuple[Mapping[str, Any], ...] = ({"op": "ctc", "output": "logits", "blank": 0},)
 
     def count(self, split: Split) -> int:
         return self.counts[split]
