@@ -111,7 +111,7 @@ class Inputs:
         groups: dict[Any, list[int]] = {}
         for index in order[:limit]:
             groups.setdefault(_shapes(self._examples[index]), []).append(index)
-        size = batch_size
+        size = batch_size if self._apart else 1
         for members in groups.values():
             for start in range(0, len(members), size):
                 chosen = members[start : start + size]
