@@ -202,6 +202,28 @@ def test_quantizers_that_repeat_one_before_them_are_found_and_change_nothing(flo
     assert torch.equal(module(feed)["logits"], skipping)
 
 
+@pytest.mark.parametrize(("second", "repeats"), [("a", True), ("b", False)])
+def test_a_quantizer_with_steps_of_its_own_is_not_taken_for_a_repetition(tmp_path, second, repeats):
+    """x → quantize → transpose → quantize: the second says nothing new only where it has the first one's steps."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "a", "z"], ["q1"], name="q1"),
+        helper.make_node("DequantizeLinear", ["q1", "a", "z"], ["d1"], name="d1"),
+        helper.make_node("Transpose", ["d1"], ["t"], name="t"),
+        helper.make_node("QuantizeLinear", ["t", second, "z"], ["q2"], name="q2"),
+        helper.make_node("DequantizeLinear", ["q2", second, "z"], ["y"], name="d2"),
+    ]
+    steps = {"a": np.float32(0.1), "b": np.float32(0.7), "z": np.uint8(100)}
+    ports = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, None)] for name in "xy"]
+    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in steps.items()]
+    onnx.save(
+        helper.make_model(helper.make_graph(nodes, "two", *ports, constants), opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "two.onnx",
+    )
+    module, x = load(tmp_path / "two.onnx"), values(4, 5)
+    assert ("q2" in module.idle) is repeats
+    assert np.allclose(module({"x": torch.from_numpy(x)})["y"].detach(), predictor(tmp_path / "two.onnx")({"x": x})["y"])
+
+
 @pytest.mark.parametrize("name", ["recurrent", "mobile", "squeeze"])
 def test_every_trained_number_gets_a_gradient(floats, folder, name):
     path, graph, data = static(floats, name, TARGETS["u8s8"], folder)

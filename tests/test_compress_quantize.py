@@ -212,8 +212,17 @@ def test_two_calibrations_are_scored_and_the_better_is_kept_and_recorded(graphs,
     shipped = replace(QUICK, method="auto", examples=64).apply(graphs["recurrent"], ctx)
     scores = {method: ctx.journal[f"quantize/calibration/{method}"] for method in ("minmax", "percentile")}
     kept = ctx.journal["quantize/calibration/kept"]
-    assert scores[kept] == min(scores.values())
+    assert set(scores) == {"minmax", "percentile"} and scores[kept] == min(scores.values())
     assert shipped.read_bytes() == Parts(ctx.folder / f"static-{kept}").shipped.read_bytes()
+
+
+@pytest.mark.parametrize("better", ["minmax", "percentile"])
+def test_of_two_scores_the_better_decides(graphs, tmp_path, better):
+    ctx = context(tmp_path / "quantize", LINES)
+    for method in ("minmax", "percentile"):
+        ctx.journal.record(f"quantize/calibration/{method}", 0.1 if method == better else 0.2)
+    replace(QUICK, method="auto").apply(graphs["recurrent"], ctx)
+    assert ctx.journal["quantize/calibration/kept"] == better
 
 
 def test_a_recorded_choice_is_taken_again_whatever_would_be_measured_now(graphs, tmp_path):
@@ -240,6 +249,7 @@ def test_calibration_sees_as_many_varied_examples_as_asked_sixteen_at_a_time():
         while (feed := samples.get_next()) is not None:
             seen.append(feed["image"].tobytes())
             widths.add(feed["image"].shape)
+        assert len(seen) == start + 16  # no more than a stride is read before the runtime has digested it
     assert len(set(seen)) == 32 and len(widths) == 2
 
 
@@ -336,6 +346,11 @@ def test_every_heavy_operator_of_a_float_file_is_listed_as_float(graphs):
 def test_a_float_lstm_is_listed_with_its_reason(graphs, tmp_path):
     report = left_float(parts(quantized(graphs, "recurrent", tmp_path)).static)
     assert [(node.op, node.reason) for node in report.float] == [("LSTM", "the recurrent layer was not made dynamic int8")] * 2
+
+
+def test_formats_without_a_fused_kernel_are_listed_with_the_reason(graphs, tmp_path):
+    report = left_float(quantized(graphs, "mobile", tmp_path, target=Target(activation="int8")))
+    assert any("no fused kernel for these integer formats" in node.reason for node in report.float)
 
 
 def test_a_convolution_without_an_activation_quantizer_is_listed_with_its_reason(graphs, tmp_path):
