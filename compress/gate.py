@@ -219,7 +219,13 @@ def _open(bundle: Path, data: Path, open_task: Callable[[str], Task]) -> Data:
     """The data as the bundle's task opens it: with the plan's settings, and with those that its provenance says to reopen it by."""
     found = bundles.read_manifest(bundle)
     settings = {**(found["plan"].get("settings") or {}), **(found["data"].get("reopen") or {})}
-    return open_task(found["task"]).open(data, seed=found["seeds"].get("run", 0), settings=settings)
+    named = str(found["plan"].get("task") or found["task"])  # somebody's own task is in the plan as package.module:TASK
+    task, seed = open_task(named), int(found["seeds"].get("run", 0))
+    if ":" not in named:
+        return task.open(data, seed=seed, settings=settings)
+    from compress.contract import open_data
+
+    return open_data(task, named, data, seed=seed, settings=settings)
 
 
 def render(result: GateResult, form: str) -> str:

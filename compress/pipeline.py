@@ -22,7 +22,7 @@ from compress.journal import Journal
 from compress.payoff import Payoff
 from compress.plan import MODULE_STAGES, Plan, Step, as_table
 from compress.points import Point, from_dict, measure, paired, ratio
-from compress.weights import ModelSpec, load, save
+from compress.weights import ModelSpec, digest, load, save
 from rules.problems import Problem, bad_input
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Run:
             "target": asdict(self.job.target),
             "data": dict(self.job.data.provenance),
             "threads": self.job.threads,
+            "given": self._given_digests() or None,
         }
         path = self.folder / "run.json"
         if not path.exists():
@@ -102,18 +103,24 @@ class Run:
             if found.get(key) != plain[key]:
                 raise Problem(f"{self.folder} holds a run with another {key}", remedy="choose another --out folder, or remove this one")
 
+    def _given_digests(self) -> dict[str, str]:
+        """What came trained, by its bytes: a folder is not continued with another model under the same name."""
+        modules = {"module": self.job.trained, "teacher": self.job.trained_teacher}
+        found = {name: digest(module) for name, module in modules.items() if module is not None}
+        return {**found, **({"graph": sha256(self.job.graph)} if self.job.graph else {})}
+
     def through(self) -> State:
         """Run every stage of the plan that is not done yet."""
         job, state = self.job, self.state
         if job.trained is not None:
             given = job.trained
             state.module = lambda: given
+            self._enter_with_module(given, "given")
         elif job.student is not None:
             spec = job.student
             state.module = lambda: _fresh(spec, job.plan.seed)
         if job.trained_teacher is not None:
-            known = job.trained_teacher
-            state.teacher = lambda: known
+            self._enter_with_module(job.trained_teacher, "teacher")
         if job.graph is not None:
             self._enter_with_file(job.graph)
         for index, step in enumerate(job.plan.steps):
@@ -208,6 +215,16 @@ class Run:
         before = self.state.point
         after = self._point(key, graph, params=before.params if before else None)
         return self._entry(Payoff("kept", f"{graph.stat().st_size // 1000} kB, agrees with the module it came from"), before, after)
+
+    def _enter_with_module(self, module: nn.Module, name: str) -> None:
+        """A module that came trained: what it becomes is compared with it, recovers towards it and is timed beside it."""
+        graph = self.folder / "stages" / name / "model.onnx"
+        if f"{name}/point" not in self.journal:
+            export(module, self.job.data, graph, target=self.job.target)
+        parameters = sum(p.numel() for p in module.parameters())
+        point = from_dict(self.journal.decide(f"{name}/point", lambda: self._measure(graph, parameters).as_dict()))
+        self.state.teacher, self.state.teacher_graph, self.state.point = lambda: module, self._checked(point), point
+        self._reference(graph, point)
 
     def _enter_with_file(self, graph: Path) -> None:
         target = self.folder / "stages" / "given" / "model.onnx"

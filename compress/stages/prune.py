@@ -45,7 +45,6 @@ class Prune:
     batch_size: int = 32
     lr: float = 1e-3
     temperature: float = 2.0
-    max_drop: float | None = None  # of the metric; None: the plan's
 
     def __post_init__(self) -> None:
         if not 0 < self.latency_ratio < 1:
