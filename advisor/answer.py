@@ -88,7 +88,8 @@ def plain(value: Any) -> Any:
 
 def next_commands(answer: Recommendation, plan: str = "") -> list[str]:
     """What to type next: write the plan if it is not written, then run it. Empty without a pick, or for a task that cannot be run."""
-    if not pick(answer.kept) or not answer.row or answer.row.status != "built":
+    best = pick(answer.kept)
+    if best is None or best.status != "built" or not answer.row or answer.row.status != "built":
         return []
     from shlex import join
 
@@ -120,8 +121,8 @@ def _text(answer: Recommendation, plan: str) -> list[str]:
     lines = [bold(f"{_title(answer)} on {answer.device.title}"), *paragraph(asked(answer.request)), ""]
     lines += _pick(best) if best else _nothing(answer)
     behind = [candidate for candidate in answer.kept if candidate is not (best or answer.kept[0])]
-    lines += _group("Runners-up", [candidate for candidate in behind if candidate.status == "built"])
-    lines += _group("Fit too, but only as references: nothing here builds them", [found for found in behind if found.status != "built"])
+    lines += _group("Runners-up", [candidate for candidate in behind if candidate.status != "reference"])
+    lines += _group("Fit too, but only as references: nothing here builds them", [found for found in behind if found.status == "reference"])
     lines += _refused(answer.refused)
     lines += _plan(best) if best else []
     lines += _flips(answer)
@@ -161,7 +162,7 @@ def _pick(best: Candidate) -> list[str]:
     rows += [("latency", _latency(best)), ("size", _size(best))]
     rows += [("evidence" if number == 0 else "", evidence(item)) for number, item in enumerate(best.evidence[:SHOWN_EVIDENCE])]
     rows += [("heed", ruled(said)) for said in best.verdicts if said.effect == "warn"]
-    arrow = "→ " if best.status == "built" else ""
+    arrow = "→ " if best.status != "reference" else ""
     return [bold(f"{arrow}{_name(best)}, score {best.score:g}") + f"  {best.title}", *columns(rows, indent=2)]
 
 
@@ -279,7 +280,7 @@ def _no_command(answer: Recommendation) -> list[str]:
     if not pick(answer.kept):
         near = answer.nearest_miss.partition("/")[0] or (answer.kept[0].architecture if answer.kept else answer.request.task)
         return [f"  advisor explain {near}"]
-    return [f"  nothing to run yet: no module of this project can train {_title(answer).lower()}"]
+    return ["  nothing to run yet: the pick is advice, its module is not built here"]
 
 
 def _sources(answer: Recommendation, text: str) -> list[str]:
@@ -322,4 +323,4 @@ def _standing(candidate: Candidate, best: Candidate | None) -> str:
     said = cite(candidate.because, candidate.source)
     if candidate is best:
         return f"the pick: {said}"
-    return said if candidate.status == "built" else f"reference only: {said}"
+    return {"reference": f"reference only: {said}", "planned": f"not built here yet: {said}"}.get(candidate.status, said)

@@ -38,7 +38,7 @@ def spec_settings(known: Known, architecture: str, variant: str, *, classes: int
     if architecture not in known.cards:
         raise unknown("architecture", architecture, known.cards, remedy=LIST)
     card = known.cards[architecture]
-    if card.status == "reference":
+    if card.status != "built":
         raise reference(known, card)
     return card.builds, settings_for(card, variant, classes=classes)
 
@@ -56,7 +56,7 @@ def module(card: Card, variant: str, *, classes: int) -> nn.Module:
 
     Raises Problem: exit 2 for a reference card or an unknown variant, exit 5 without torch.
     """
-    if card.status == "reference":
+    if card.status != "built":
         raise reference(None, card)
     settings = settings_for(card, variant, classes=classes)
     built: nn.Module = builder(card.builds)(**settings)
@@ -76,9 +76,11 @@ def builder(name: str) -> Callable[..., nn.Module]:
 
 
 def reference(known: Known | None, card: Card) -> Problem:
-    """The refusal of a card that is only a reference, with the best built architecture of a task it serves."""
+    """The refusal of a card that is not built, with the best built architecture of a task it serves."""
     nearest = _nearest(known, card.name) if known else ""
     remedy = f"advisor builds {nearest}" if nearest else LIST
+    if card.status == "planned":
+        return Problem(f"{card.name} is not built here yet", remedy=remedy)
     why = card.reason.rstrip(".") or "it is here for comparison"
     return Problem(f"{card.name} is a reference and is not built: {why}", remedy=remedy)
 

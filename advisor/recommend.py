@@ -84,6 +84,16 @@ def facts_of(request: Request, row: TaskRow) -> Facts:
         "pretrained": request.pretrained,
         "explain": request.explain,
         "licence": request.licence,
+        "percentile": request.percentile,
+        "flash_bytes": request.flash_bytes,
+        "energy": request.energy,
+        "per_class": request.per_class,
+        "classes": request.classes,
+        "length": request.length,
+        "resolution": request.resolution,
+        "generate": request.generate,
+        "runtime": request.runtime,
+        "precision": request.precision,
     }
     for name, value in row.defaults.items():
         if stated[name] is None or stated[name] is False:
@@ -120,6 +130,8 @@ def plan_toml(recommendation: Recommendation) -> str:
     if best is None:
         near = f"nearest miss: {recommendation.nearest_miss}" if recommendation.nearest_miss else None
         raise Problem(f"nothing fits, so there is no plan: {recommendation.binding}", remedy=near, code=Exit.FAILED)
+    if best.status != "built":
+        raise Problem(f"the pick {best.architecture} is not built here yet, so its plan could not be run", code=Exit.FAILED)
     header: dict[str, Value] = {
         "schema_version": SCHEMA_VERSION,
         "task": recommendation.row.name if recommendation.row else recommendation.request.task,

@@ -25,6 +25,16 @@ REQUEST = (
     "pretrained",
     "explain",
     "licence",
+    "percentile",
+    "flash_bytes",
+    "energy",
+    "per_class",
+    "classes",
+    "length",
+    "resolution",
+    "generate",
+    "runtime",
+    "precision",
 )
 DEVICE = ("name", "kind", "isa", "cores", "ram_bytes", "runtimes", "precisions", "integer_format", "align", "opset", "ir_version")
 CARD = ("name", "family", "year", "status", "licence_code", "licence_weights")  # and every trait

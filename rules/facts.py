@@ -12,6 +12,7 @@ from typing import Any, Literal
 Value = bool | int | float | str | tuple[str, ...]
 Facts = Mapping[str, Value | None]
 Kind = Literal["measured", "published", "estimate"]
+Status = Literal["built", "planned", "reference"]  # built here; fit to be built, not there yet; never built here, with its reason
 STAGES = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "fp16")  # in the order of a plan
 Effect = Literal["forbid", "prefer", "avoid", "assert", "set", "stage", "warn", "error"]
 Direction = Literal["at least", "at most", "above", "below", "becomes"]
@@ -63,8 +64,8 @@ class Card:
     title: str
     family: str  # "cnn", "recurrent", "cnn+recurrent", "attention", "mlp", "trees" ...
     year: int
-    status: Literal["built", "reference"]
-    reason: str  # why it is only a reference ("" when built)
+    status: Status
+    reason: str  # why it is only a reference ("" otherwise)
     source: str
     licence_code: str
     licence_weights: str
@@ -173,7 +174,7 @@ class Device:
 
     name: str
     title: str
-    kind: Literal["cpu", "gpu"]
+    kind: Literal["cpu", "gpu", "npu", "mcu"]
     isa: tuple[str, ...]  # "x86-64", "avx2", "avx512-vnni", "aarch64", "neon", "dotprod", "sm87" ...
     cores: int
     ram_bytes: int
@@ -228,6 +229,16 @@ class Request:
     pretrained: bool | None = None
     explain: bool = False
     licence: Literal["any", "permissive"] = "any"
+    percentile: Literal["p50", "p90", "p99"] = "p50"  # of the latency budget
+    flash_bytes: int | None = None
+    energy: Literal["milliwatt", "watt", "mains"] | None = None  # what feeds the device: a coin cell, a battery or USB, the wall
+    per_class: int | None = None  # labelled examples of each class
+    classes: int | None = None
+    length: int | None = None  # of the input sequence: steps, tokens, samples
+    resolution: int | None = None  # of the shorter side, pixels
+    generate: bool = False  # the output is written left to right from what was already written
+    runtime: str | None = None  # "onnxruntime-cpu", "tensorrt" …: the device's own when silent
+    precision: str | None = None  # "fp32", "fp16", "int16", "int8": the one that must ship
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +284,7 @@ class Candidate:
     variant: str
     role: str
     score: float
-    status: Literal["built", "reference"]
+    status: Status
     because: str
     source: str
     verdicts: tuple[Verdict, ...] = ()
@@ -306,9 +317,9 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The answer. `kept` is ranked, best first, what can be built before what is only a reference.
+    """The answer. `kept` is ranked, best first, references last.
 
-    It is empty when nothing fits, with the nearest miss named. The pick is the first of `kept` that is built (`rules.ranking.pick`).
+    It is empty when nothing fits, with the nearest miss named. The pick is the first of `kept` that is no reference (`rules.ranking.pick`).
     """
 
     request: Request

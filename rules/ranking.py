@@ -2,7 +2,7 @@
 
 A contest is prepared once for a task and a device (predictions, sizes, compiled rules) and held for any request. Score = the
 cell's fit + the preferences of the rules that fired. Ties break by predicted cost, then by name. Beside the rules of the files
-there are the budgets, which compare a prediction with a request, and one rule of honesty: what cannot be built is never the pick.
+there are the budgets, which compare a prediction with a request, and one rule of honesty: a reference is never the pick.
 A candidate whose estimate meets the budgets in its middle comes before one that may miss; of those, the one that misses least is
 first, so that a tighter budget never leads to a slower pick.
 """
@@ -70,7 +70,7 @@ Judge = Callable[[Contender, Contest, Facts], Candidate]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Who stays, best first and what can be built before references, and who does not, the nearest miss first."""
+    """Who stays, best first and references last, and who does not, the nearest miss first."""
 
     kept: tuple[Candidate, ...]
     refused: tuple[Candidate, ...]
@@ -120,7 +120,7 @@ def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequenc
 
 
 def _estimates(card: Card, prediction: Prediction | None, size: int | None, memory: int | None) -> dict[str, tuple[float, float]]:
-    left = PRUNED if card.status == "built" else 1.0
+    left = PRUNED if card.status != "reference" else 1.0
     found = {"size_bytes": (size * left, float(size))} if size else {}
     if memory:
         found["ram_bytes"] = (memory * left, float(memory))
@@ -154,7 +154,15 @@ def hold(contest: Contest, request: Facts, *, judged: Judge | None = None) -> Ou
         candidate = judged(entrant, contest, request)
         forbids = sum(verdict.effect == "forbid" for verdict in candidate.verdicts)
         miss = _miss(entrant, contest.device, request)
-        place = (candidate.status != "built", forbids, miss, -candidate.score, _cost(entrant), candidate.architecture, candidate.variant)
+        place = (
+            candidate.status == "reference",
+            forbids,
+            miss,
+            -candidate.score,
+            _cost(entrant),
+            candidate.architecture,
+            candidate.variant,
+        )
         (refused if forbids else kept).append((place, candidate))
     return Outcome(*(tuple(candidate for _, candidate in sorted(group, key=lambda pair: pair[0])) for group in (kept, refused)))
 
@@ -176,7 +184,7 @@ def judged_in(entrant: Contender, contest: Contest, request: Facts) -> Candidate
     found = judge({**entrant.facts, **request, **tight}, entrant.ruleset)
     verdicts = (*budgets, *_honesty(entrant, found), *found.verdicts)
     forbidden = found.forbidden or any(verdict.effect == "forbid" for verdict in budgets)
-    built = entrant.card.status == "built"
+    ours = entrant.card.status != "reference"
     return Candidate(
         architecture=entrant.card.name,
         variant=entrant.variant.name if entrant.variant else "",
@@ -191,7 +199,7 @@ def judged_in(entrant: Contender, contest: Contest, request: Facts) -> Candidate
         size_kind=entrant.size_kind,
         params=(entrant.variant.params or None) if entrant.variant else None,
         teacher=entrant.cell.teacher,
-        stages=_plan(entrant, found) if built and not forbidden else (),
+        stages=_plan(entrant, found) if ours and not forbidden else (),
         evidence=entrant.card.evidence,
         title=entrant.card.title,
     )
@@ -211,7 +219,7 @@ def _budgets(entrant: Contender, device: Device, request: Facts) -> tuple[list[V
             f"estimated {amount(name, low)} at the least, {amount(name, mid)} in the middle",
         )
         if low > limit:
-            said.append(Verdict(rule, "forbid", 0.0, _exceeds(name, low, limit, built=entrant.card.status == "built"), "", matched))
+            said.append(Verdict(rule, "forbid", 0.0, _exceeds(name, low, limit, ours=entrant.card.status != "reference"), "", matched))
             continue
         because = f"may miss the {NAMES[name]} budget of {amount(name, limit)}: the middle of the estimate is {amount(name, mid)}"
         said.append(Verdict(rule, "warn", 0.0, because, "", matched))
@@ -235,11 +243,11 @@ def _limit(name: str, device: Device, request: Facts) -> float:
     return min(limit, device.ram_bytes) if name == "ram_bytes" else limit
 
 
-def _exceeds(name: str, low: float, limit: float, *, built: bool) -> str:
+def _exceeds(name: str, low: float, limit: float, *, ours: bool) -> str:
     if name == "latency_ms":
         said = f"even the low end of its predicted latency, {amount(name, low)}, exceeds"
     else:
-        said = f"{'pruned by half it still' if built else 'it'} needs {amount(name, low)}, more than"
+        said = f"{'pruned by half it still' if ours else 'it'} needs {amount(name, low)}, more than"
     return f"{said} the {NAMES[name]} budget of {amount(name, limit)}"
 
 
@@ -250,7 +258,10 @@ def amount(name: str, value: float) -> str:
 
 def _honesty(entrant: Contender, found: Judgement) -> tuple[Verdict, ...]:
     """What the engine itself has to say: a reference is never the pick, and distillation needs a teacher."""
-    if entrant.card.status != "built":
+    if entrant.card.status == "planned":
+        because = "not built here yet: this is advice from published figures, and `advisor run` refuses it"
+        return (Verdict("status.planned", "warn", 0.0, because, entrant.card.source, ("card.status is planned",)),)
+    if entrant.card.status == "reference":
         because = f"a reference, never the pick: {entrant.card.reason}"
         return (Verdict("status.reference", "warn", 0.0, because, entrant.card.source, ("card.status is reference",)),)
     if "distil" in found.stages and not entrant.cell.teacher:
@@ -285,15 +296,15 @@ _ALWAYS = {
 
 
 def pick(kept: Sequence[Candidate]) -> Candidate | None:
-    """The first that can be built; None when nothing fits, or only references do."""
-    return next((candidate for candidate in kept if candidate.status == "built"), None)
+    """The first that is no reference; None when nothing fits, or only references do."""
+    return next((candidate for candidate in kept if candidate.status != "reference"), None)
 
 
 def nearest_miss(outcome: Outcome | Recommendation) -> tuple[str, str]:
     """Without a pick: the nearest miss ("" when there is none) and what binds it. With one: ("", "")."""
     if pick(outcome.kept):
         return "", ""
-    miss = next((candidate for candidate in outcome.refused if candidate.status == "built" or not outcome.kept), None)
+    miss = next((candidate for candidate in outcome.refused if candidate.status != "reference" or not outcome.kept), None)
     binds = "; ".join(f"{verdict.because} ({verdict.rule})" for verdict in (miss.verdicts if miss else ()) if verdict.effect == "forbid")
     if outcome.kept:
         only = f"{name_of(outcome.kept[0].architecture, outcome.kept[0].variant)} fits, as a reference: it cannot be built here"

@@ -216,7 +216,7 @@ def _settings(table: Table) -> dict[str, Any]:
 def card(table: Table, name: str) -> Card:
     """architectures/<name>.toml"""
     _named(table, name)
-    status = table.choice("status", ("built", "reference"))
+    status = table.choice("status", ("built", "planned", "reference"))
     found = Card(
         name=name,
         title=table.text("title"),
@@ -236,6 +236,8 @@ def card(table: Table, name: str) -> Card:
     table.done()
     if status == "built" and not (found.variants and ":" in found.builds):
         raise Problem(f"{table.where}: a built architecture needs variants and builds", remedy='builds = "package.module:function"')
+    if status == "planned" and found.builds:
+        raise Problem(f"{table.where}: what is planned has no builder yet", remedy='with one it is status = "built"')
     if status == "reference" and (found.builds or not found.reason):
         raise Problem(f"{table.where}: a reference builds nothing and gives its reason")
     if len({variant.name for variant in found.variants}) < len(found.variants):

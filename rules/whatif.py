@@ -101,7 +101,9 @@ class _Trial:
     def __init__(self, contest: Contest) -> None:
         self.contest = contest
         self._points = {name: _compared(contest, name) for name in NUMBERS}
-        self._built = any(entrant.card.status == "built" for entrant in contest.contenders)  # else the best reference stands for the pick
+        self._built = any(
+            entrant.card.status != "reference" for entrant in contest.contenders
+        )  # else the best reference stands for the pick
         self._known: dict[object, Candidate] = {}
         self._places: dict[str, tuple[int, int] | None] = {}
 
@@ -254,7 +256,7 @@ def why_not(recommendation: Recommendation, name: str) -> tuple[str, ...]:
     best = pick(recommendation.kept)
     lines = [line for label in mine for line in _why(label, candidates[label], best)]
     behind = [candidates[label] for label in mine if candidates[label] in recommendation.kept and candidates[label] is not best]
-    if best and any(candidate.status == "built" for candidate in behind):
+    if best and any(candidate.status != "reference" for candidate in behind):
         lines += _weights(name_of(best.architecture, best.variant), best)
     return tuple(lines)
 
