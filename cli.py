@@ -27,6 +27,13 @@ def advisor() -> None:
     """Which architecture, how small, how fast: advice with sources, and a pipeline to a verified ONNX bundle."""
 
 
+def with_knowledge(command: Any) -> Any:
+    """A user's own folder of knowledge, for a verb that takes it as `overlay`."""
+    said = "Your own knowledge over ours, read and never executed: devices, evidence, house rules."
+    kind = click.Path(path_type=Path)
+    return click.option("--knowledge", "overlay", metavar="FOLDER", type=kind, envvar="ADVISOR_KNOWLEDGE", help=said)(command)
+
+
 # -- advice ----------------------------------------------------------------------------------------------------------
 
 
@@ -43,14 +50,15 @@ def advisor() -> None:
 @click.option("--permissive", is_flag=True, help="Only permissive licences, code and weights.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plan to this file.")
-def recommend(task: str, device: str, form: str, output: Path | None, **limits: Any) -> None:
+@with_knowledge
+def recommend(task: str, device: str, form: str, output: Path | None, overlay: Path | None, **limits: Any) -> None:
     """Recommend an architecture and a compression plan: why, why not the others, and what would change the answer."""
     from advisor.answer import recommendation as render
     from advisor.recommend import plan_toml
     from advisor.recommend import recommend as judge
     from rules.knowledge import load
 
-    answer = judge(_request(task, device, **limits), load())
+    answer = judge(_request(task, device, **limits), load(overlay))
     click.echo(render(answer, form, plan=str(output) if output else ""))
     if output is None:
         return
@@ -83,33 +91,65 @@ def _megabytes(value: float | None) -> int | None:
 
 @advisor.command()
 @click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
-def matrix(form: str) -> None:
+@with_knowledge
+def matrix(form: str, overlay: Path | None) -> None:
     """The task-fit matrix: every task, its candidates, the fit and the source."""
     from advisor.answer import matrix as render
     from rules.knowledge import load
 
-    click.echo(render(load(), form))
+    click.echo(render(load(overlay), form))
 
 
 @advisor.command()
 @click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
-def devices(form: str) -> None:
+@with_knowledge
+def devices(form: str, overlay: Path | None) -> None:
     """The known devices: what each can do, and where its numbers come from."""
     from advisor.answer import devices as render
     from rules.knowledge import load
 
-    click.echo(render(load(), form))
+    click.echo(render(load(overlay), form))
+
+
+@advisor.command()
+@click.option("--seconds", type=click.FloatRange(15, 3600), default=60.0, show_default=True, help="How long to measure.")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Which random nets to measure on.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the device file here.  [default: where this-machine is looked for]"
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def calibrate(seconds: float, seed: int, output: Path | None, quiet: bool) -> None:
+    """Measure this machine's kernels, so that predictions for it have measured rates and a narrow interval."""
+    from dataclasses import replace
+
+    from advisor.catalogue import rate_in_words
+    from advisor.this_machine import calibrated_file, detect
+    from compress.calibrate import calibrate as measure
+    from compress.files import write_text
+    from compress.progress import choose
+    from compress.target import target_for
+    from rules.device_file import text
+
+    device = detect()
+    found = measure(device, target=target_for(device), seconds=seconds, seed=seed, progress=choose(quiet=quiet))
+    path = output or calibrated_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text(replace(found, name=path.stem if output else found.name)))
+    for name, rate in found.rates.items():
+        click.echo(f"{name:<8}{rate_in_words(rate)}")
+    click.echo(f"written to {path}", err=True)
 
 
 @advisor.command()
 @click.argument("term")
 @click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
-def explain(term: str, form: str) -> None:
+@with_knowledge
+def explain(term: str, form: str, overlay: Path | None) -> None:
     """What is known about TERM: a task, an architecture, a device, a rule, a source or a stage."""
     from advisor.answer import explain as render
     from rules.knowledge import load
 
-    click.echo(render(load(), term, form, stages=_stage_cards()))
+    click.echo(render(load(overlay), term, form, stages=_stage_cards()))
 
 
 def _stage_cards() -> dict[str, str]:
@@ -118,6 +158,37 @@ def _stage_cards() -> dict[str, str]:
 
     folder = Path(__file__).parent / "compress" / "stages"
     return {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in sorted(folder.glob("[a-z]*.py"))}
+
+
+@advisor.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+@click.option("--schemas", metavar="DIR", type=click.Path(path_type=Path), help="Write the JSON Schema of every file kind there, and stop.")
+@with_knowledge
+@click.pass_context
+def lint(ctx: click.Context, folder: Path | None, form: str, schemas: Path | None, overlay: Path | None) -> None:
+    """Check the knowledge, or your own FOLDER of it over ours: exit 0 when clean, 1 with findings, 2 when malformed."""
+    from advisor.findings import findings as render
+    from rules.finding import exit_code
+    from rules.knowledge import load, over
+    from rules.lint import lint as check
+
+    if schemas:
+        _write_schemas(schemas)
+        return
+    theirs = folder or overlay
+    found = check(over(theirs) if theirs else load())
+    click.echo(render(found, form))
+    ctx.exit(exit_code(found))
+
+
+def _write_schemas(folder: Path) -> None:
+    from compress.files import write_json
+    from rules.schema import schemas
+
+    for name, schema in schemas().items():
+        write_json(folder / f"{name}.schema.json", schema)
+        click.echo(folder / f"{name}.schema.json")
 
 
 # -- the whole path --------------------------------------------------------------------------------------------------
@@ -133,6 +204,7 @@ def _stage_cards() -> dict[str, str]:
 @click.option("--threads", type=click.IntRange(1, 256), default=None, help="Training threads.  [default: the cores there are]")
 @click.option("--dry-run", is_flag=True, help="Print the plan with estimated minutes, memory and disk, and stop.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@with_knowledge
 def run(task: str, data: Path | None, plan_file: Path | None, out: Path | None, quiet: bool, dry_run: bool, **options: Any) -> None:
     """Train, distil, prune, export, quantize, repair, measure: from a task to a verified bundle. Continues where it stopped."""
     from compress.progress import choose
@@ -148,7 +220,16 @@ def run(task: str, data: Path | None, plan_file: Path | None, out: Path | None, 
     click.echo(_run(job, folder, progress))
 
 
-def _job(task: str, data: Path | None, plan_file: Path | None, *, device: str | None, teacher: Path | None, threads: int | None) -> Any:
+def _job(
+    task: str,
+    data: Path | None,
+    plan_file: Path | None,
+    *,
+    device: str | None,
+    teacher: Path | None,
+    threads: int | None,
+    overlay: Path | None,
+) -> Any:
     """The job of `advisor run`: the plan (given or recommended), the task's data, the modules' specs, the target."""
     from dataclasses import replace
 
@@ -163,7 +244,7 @@ def _job(task: str, data: Path | None, plan_file: Path | None, *, device: str | 
     from compress.weights import ModelSpec, load
     from rules.knowledge import load as knowledge
 
-    known = knowledge()
+    known = knowledge(overlay)
     subject = _task(task)
     plan = read(plan_file) if plan_file else None
     request = _request(subject.name, device or (plan.device if plan else "this-machine"))

@@ -2,6 +2,7 @@
 
 A card names its builder ("advisor.architectures.crnn:build") and each variant its settings; the data adds how many classes there
 are. Importing this costs no torch: a recommendation may name a module that this machine could not build.
+Only builders that the shipped cards name are ever imported: a user's own folder of knowledge is data, and nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rules.facts import Card, TaskRow
+from rules.knowledge import load
 from rules.problems import Problem, bad_environment, unknown
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def spec_settings(known: Known, architecture: str, variant: str, *, classes: int
     card = known.cards[architecture]
     if card.status != "built":
         raise reference(known, card)
+    check_builder(card)
     return card.builds, settings_for(card, variant, classes=classes)
 
 
@@ -58,9 +61,19 @@ def module(card: Card, variant: str, *, classes: int) -> nn.Module:
     """
     if card.status != "built":
         raise reference(None, card)
+    check_builder(card)
     settings = settings_for(card, variant, classes=classes)
     built: nn.Module = builder(card.builds)(**settings)
     return built
+
+
+def check_builder(card: Card) -> None:
+    """Refuse a card whose builder is none that a shipped card names, before anything is imported. Raises Problem (exit 2)."""
+    if card.builds not in {shipped.builds for shipped in load().cards.values() if shipped.builds}:
+        raise Problem(
+            f"{card.name} builds {card.builds!r}, which is none of the builders shipped here, and nothing else that a card names is imported",
+            remedy="advisor compress package.module:function takes a module of your own",
+        )
 
 
 def builder(name: str) -> Callable[..., nn.Module]:

@@ -39,7 +39,7 @@ def recommend(request: Request, knowledge: Knowledge) -> Recommendation:
         flips=Flips(partial(flips, prepared, facts)),
         nearest_miss=miss,
         binding=binding,
-        warnings=_warnings(best),
+        warnings=(*_stale(target), *_warnings(best)),
         errors=tuple(
             sorted(
                 {f"rule {said.rule} is skipped: {said.because}" for found in everyone for said in found.verdicts if said.effect == "error"}
@@ -52,11 +52,11 @@ def recommend(request: Request, knowledge: Knowledge) -> Recommendation:
 
 
 def device(knowledge: Knowledge, name: str) -> Device:
-    """A device by name; "this-machine" is detected unless a file describes it. Raises Problem (exit 2) with the nearest name."""
+    """A device by name; "this-machine" is detected or calibrated unless a file describes it. Raises Problem (exit 2) with the nearest name."""
     if name == HERE and name not in knowledge.devices:
-        from advisor.this_machine import detect
+        from advisor.this_machine import here
 
-        return detect()
+        return here()
     return knowledge.device(name)
 
 
@@ -99,6 +99,15 @@ def facts_of(request: Request, row: TaskRow) -> Facts:
         if stated[name] is None or stated[name] is False:
             stated[name] = value
     return {f"request.{name}": value for name, value in stated.items()}
+
+
+def _stale(target: Device) -> tuple[str, ...]:
+    """Why this machine's calibration is not used, where it is not."""
+    if target.name != HERE:
+        return ()
+    from advisor.this_machine import stale
+
+    return (stale(),) if stale() else ()
 
 
 def _warnings(best: Candidate | None) -> tuple[str, ...]:

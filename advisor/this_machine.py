@@ -2,16 +2,20 @@
 
 Linux answers through /proc and cgroups, macOS through the `platform` module. Rates are an estimate from the instruction set and
 the clock: two fused multiply-adds a cycle over the vector width, which is what the large cores of the last ten years have
-(Fog, "Instruction tables", agner.org/optimize). `advisor profile` measures; this only says what to expect.
+(Fog, "Instruction tables", agner.org/optimize). `advisor calibrate` measures and leaves a file, which then stands for this machine as
+long as it has the same processor and the same runtime.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from advisor.home import home
 from rules.facts import Device, Rate, Source
 
 NAME = "this-machine"
@@ -21,7 +25,7 @@ SOURCE = Source(
     "https://www.agner.org/optimize/instruction_tables.pdf",
     2026,
     "documentation",
-    "Peak rates are two fused multiply-adds a cycle over the vector width: an estimate.",
+    "Peak rates are two fused multiply-adds a cycle over the vector width: an estimate. Those marked measured come from advisor calibrate.",
 )
 ASSUMED_HZ = 2.0e9
 ASSUMED_RAM = 2_000_000_000
@@ -63,8 +67,71 @@ def device_from(cpuinfo: str, *, machine: str, cores: int, ram_bytes: int) -> De
         integer_format="u8s8" if vnni or isa[0] != "x86-64" else "u8u8",  # x86 without VNNI adds U8S8 products in saturating 16 bits
         align=16 if "avx512" in isa else 8,
         rates=_rates(isa, _clock(cpuinfo), vnni=vnni),
-        notes=("Rates are estimated from the instruction set and the clock; advisor profile measures.",),
+        notes=("Rates are estimated from the instruction set and the clock; advisor calibrate measures.",),
     )
+
+
+# -- calibrated ------------------------------------------------------------------------------------------------------
+
+
+def calibrated_file() -> Path:
+    """Where `advisor calibrate` leaves what it measured."""
+    return home() / "devices" / f"{NAME}.toml"
+
+
+def here() -> Device:
+    """This machine: as calibrated where that was on this processor with this runtime, else as detected, with a note why.
+
+    Raises Problem (exit 2) where the calibrated file is not one.
+    """
+    try:
+        state = calibrated_file().stat()
+    except OSError:
+        return detect()
+    return _calibrated(calibrated_file(), state.st_mtime_ns, state.st_size)[0]
+
+
+def stale() -> str:
+    """Why the calibration is not used, in one line with the command that mends it. Empty where it is used, or there is none."""
+    try:
+        state = calibrated_file().stat()
+    except OSError:
+        return ""
+    return _calibrated(calibrated_file(), state.st_mtime_ns, state.st_size)[1]
+
+
+@lru_cache(maxsize=4)
+def _calibrated(path: Path, changed: int, size: int) -> tuple[Device, str]:
+    """The device of the file and nothing, or the detected one and why. Read once for every state of the file."""
+    from rules.reading import device
+    from rules.tables import read_toml
+
+    found, now = device(read_toml(path), NAME), detect()
+    why = _differs(found, now)
+    if not why:
+        return replace(found, cores=now.cores, ram_bytes=now.ram_bytes), ""
+    line = f"the calibration of this machine is not used: {why} (advisor calibrate measures anew)"
+    return replace(now, notes=(*now.notes, line)), line
+
+
+def _differs(found: Device, now: Device) -> str:
+    if (found.title, found.isa) != (now.title, now.isa):
+        return f"it was made on {found.title}, and this is {now.title}"
+    runtime = runtime_version()
+    if found.kernels is not None and runtime and found.kernels.runtime != runtime:
+        return f"it was made with onnxruntime {found.kernels.runtime}, and {runtime} is installed"
+    return ""
+
+
+def runtime_version() -> str:
+    """The version of onnxruntime that is installed, read from the name of its folder: importing it takes longer than the answer."""
+    for entry in sys.path:
+        for folder in Path(entry or ".").glob("onnxruntime-*.dist-info"):
+            return folder.name.removeprefix("onnxruntime-").removesuffix(".dist-info")
+    return ""
+
+
+# -- detected --------------------------------------------------------------------------------------------------------
 
 
 def _fields(cpuinfo: str) -> dict[str, str]:

@@ -1,9 +1,8 @@
 """Counts what every built variant costs, operator by operator, and writes rules/knowledge/costs/<architecture>.json (`make costs`).
 
-The graph is exported as the pipeline exports it, in float and in the int8 form its card names, and opened on onnxruntime at the
-"extended" level: there integer operators and fusions have their final names, while the blocked layouts, which differ from one
-instruction set to the next, come only at "all". One profiled run gives the shapes; the weights are read from the optimised file.
-Weights are random and change no figure. The cards are read as plain TOML, because the loader of the knowledge wants these files.
+The graph is exported as the pipeline exports it, in float and in the int8 form its card names, and its operators are counted as
+onnxruntime will run them (`compress/operators.py`, which calibration and the latency bench use as well). Weights are random and
+change no figure. The cards are read as plain TOML, because the loader of the knowledge wants these files.
 
     python bench/make_costs.py            writes all
     python bench/make_costs.py crnn       writes one
@@ -16,10 +15,9 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,25 +27,14 @@ sys.path[:0] = [str(ROOT)]
 from advisor.instantiate import CARD_CLASSES, builder  # noqa: E402
 from compress.context import Target  # noqa: E402
 from compress.export import export  # noqa: E402
+from compress.operators import operators_of  # noqa: E402
 from compress.quantization import Recipe, Samples, finish, prepare, quantize_static  # noqa: E402
 from rules.examples import Batch, Feeds, Port, Signature  # noqa: E402
-from rules.facts import Cost, Operator  # noqa: E402
-
-if TYPE_CHECKING:
-    import onnx
-    import onnxruntime as ort
+from rules.facts import Cost  # noqa: E402
 
 KNOWLEDGE = ROOT / "rules" / "knowledge"
 WIDTHS = (128, 320)
 RECIPES: dict[str, Recipe] = {"static": "static", "hybrid": "static", "dynamic": "dynamic", "mixed": "mixed"}  # by a card's `int8`
-WEIGHTED = {"Conv", "FusedConv", "QLinearConv", "ConvInteger"}
-PRODUCTS = {
-    *("MatMul", "FusedMatMul", "Gemm", "QGemm", "QLinearMatMul", "MatMulInteger"),
-    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"),
-}
-RECURRENT = {"LSTM", "DynamicQuantizeLSTM"}
-SIZES = {"float": 4, "int64": 8, "int32": 4, "int8": 1, "uint8": 1, "bool": 1, "float16": 2, "double": 8}
-Sized = tuple[list[int], int]  # a tensor's shape and its bytes
 
 
 class Lines:
@@ -94,7 +81,7 @@ def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
         graph = export(module, Lines(), Path(folder) / "model.onnx", target=Target())
         for precision, path in (("fp32", graph), ("int8", quantized(graph, card["traits"]["int8"]))):
             for width in WIDTHS:
-                operators = tuple(profiled(path, line(width)))
+                operators = tuple(operators_of(path, line(width)))
                 shape, size = f"1x1x32x{width}", path.stat().st_size
                 costs.append(Cost(card["name"], variant, precision, shape, size, params, operators))
     return costs
@@ -112,69 +99,6 @@ def quantized(graph: Path, form: str) -> Path:
     return finish(static, int8, recipe=recipe, format=Target())
 
 
-def profiled(path: Path, feeds: Feeds) -> Iterator[Operator]:
-    """The operators of the optimised graph in the order they ran, with their sizes on these inputs."""
-    import onnx
-    import onnxruntime as ort
-
-    with TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        options.enable_profiling = True
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        events = _events(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]), feeds)
-        graph = onnx.load(options.optimized_model_filepath).graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    flowing = {name: (list(array.shape), array.nbytes) for name, array in feeds.items()}
-    for node in graph.node:
-        if node.name in events:  # constants have no event: they run nowhere
-            outputs = map(_sized, events[node.name]["output_type_shape"])
-            flowing |= dict(zip(filter(None, node.output), outputs, strict=True))
-            yield _operator(node, weights, flowing)
-
-
-def _events(session: ort.InferenceSession, feeds: Feeds) -> dict[str, dict[str, Any]]:
-    """For each node by name, the shapes of what went in and came out."""
-    session.run(None, dict(feeds))
-    entries = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    end = "_kernel_time"
-    return {
-        entry["name"].removesuffix(end): entry["args"] for entry in entries if entry.get("cat") == "Node" and entry["name"].endswith(end)
-    }
-
-
-def _operator(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto], flowing: Mapping[str, Sized]) -> Operator:
-    held = [weights[name] for name in node.input if name in weights]
-    inside = [flowing[name] for name in node.input if name in flowing]
-    outside = [flowing[name] for name in node.output if name]
-    macs = 0
-    if node.op_type in WEIGHTED:
-        kernel = next(tensor for tensor in held if len(tensor.dims) > 1)
-        macs = prod(outside[0][0]) * prod(kernel.dims[1:])
-    elif node.op_type in PRODUCTS:
-        macs = prod(outside[0][0]) * inside[0][0][-1]
-    elif node.op_type in RECURRENT:
-        time, batch, _ = inside[0][0]
-        macs = time * batch * sum(prod(tensor.dims) for tensor in held if len(tensor.dims) == 3)
-    held_bytes = sum(prod(tensor.dims) * _width(tensor.data_type) for tensor in held)
-    return Operator(node.op_type, macs, held_bytes, sum(size for _, size in inside), sum(size for _, size in outside), node.name)
-
-
-def _sized(entry: Mapping[str, list[int]]) -> Sized:
-    """Shape and bytes of a tensor as the profiler writes it, {"float": [1, 16, 80]}."""
-    kind, shape = next(iter(entry.items()))
-    return shape, prod(shape) * SIZES[kind]
-
-
-def _width(kind: int) -> int:
-    import onnx
-
-    return int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
-
-
 def text(architecture: str, costs: list[Cost]) -> str:
     """The file of one architecture: JSON, one operator a line, the same bytes for the same graphs."""
     body = ",\n".join(_cost(cost) for cost in costs)
@@ -183,8 +107,7 @@ def text(architecture: str, costs: list[Cost]) -> str:
 
 def _cost(cost: Cost) -> str:
     head = {name: value for name, value in asdict(cost).items() if name not in ("architecture", "operators")}
-    order = ("op", "name", "macs", "weight_bytes", "in_bytes", "out_bytes")
-    rows = ",\n  ".join(json.dumps({key: getattr(operator, key) for key in order}) for operator in cost.operators)
+    rows = ",\n  ".join(json.dumps(asdict(operator), separators=(",", ":")) for operator in cost.operators)
     return f'{json.dumps(head)[:-1]}, "operators": [\n  {rows}]}}'
 
 

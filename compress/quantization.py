@@ -100,10 +100,12 @@ def prepare(source: Path, target: Path) -> Path:
     """The float file as the quantizer wants it: shapes inferred, constants folded, batch norms folded into convolutions."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    source = source.absolute()
     with TemporaryDirectory() as folder, quiet():
         draft = Path(folder) / "float.onnx"
         try:
-            quant_pre_process(str(source), str(draft))
+            with contextlib.chdir(folder):  # where symbolic inference gives up it leaves the graph in the current folder
+                quant_pre_process(str(source), str(draft))
         except Exception:  # symbolic shapes are a help, not a need: sizes it cannot infer stay unknown
             try:
                 quant_pre_process(str(source), str(draft), skip_symbolic_shape=True)

@@ -16,6 +16,7 @@ Status = Literal["built", "planned", "reference"]  # built here; fit to be built
 STAGES = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "fp16")  # in the order of a plan
 Effect = Literal["forbid", "prefer", "avoid", "assert", "set", "stage", "warn", "error"]
 Direction = Literal["at least", "at most", "above", "below", "becomes"]
+VerdictOnClaim = Literal["right", "imprecise", "wrong", "unsourced", "opinion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,43 @@ class ArticlePick:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing the source article says, with today's verdict on it, the fact, and how to see it for oneself."""
+
+    id: str
+    part: str  # of the article
+    says: str  # in our words
+    verdict: VerdictOnClaim
+    fact: str
+    sources: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()  # what else it is found by
+    see: tuple[str, ...] = ()  # commands, and tests as "tests/test_x.py::test_y"
+    lives: tuple[str, ...] = ()  # where it is in the product: cards, tasks, stages, rules
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One step against a challenge. `advice`: the advisor says it, the user does it; `planned`: not built yet."""
+
+    what: str
+    status: Literal["built", "advice", "planned"]
+    how: str  # what runs it here, or what to run oneself
+    rules: tuple[str, ...]  # the rules that ask for it
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A challenge the source article names, and what is done about it, in the order in which it is tried."""
+
+    id: str
+    title: str
+    claim: str  # what the article proposes
+    terms: tuple[str, ...]
+    remedies: tuple[Remedy, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRow:
     """One row of the task-fit matrix."""
 
@@ -169,6 +207,24 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Kernels:
+    """What a machine's kernels cost, measured there by `advisor calibrate` (`rules/kernels.py` reads them).
+
+    `prices`: for each thing an operator has to do, seconds a unit; then the same once more for every group of nets that a fit was
+    made without, so that it shows how sure a price is. `floor` and `spread` make the 90 % interval: see `rules.kernels.forecast`.
+    """
+
+    cpu: str
+    runtime: str  # onnxruntime's version
+    date: str
+    graphs: int  # that the prices were fitted to
+    caches: tuple[int, ...]  # bytes, from the second level on
+    floor: float
+    spread: Mapping[str, tuple[float, float]]  # by precision
+    prices: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """What a target can do. Rates: `fp32`, `fp16`, `int8` (macs/s, one thread), `memory` (bytes/s), `node` (s per operator)."""
 
@@ -187,11 +243,16 @@ class Device:
     ir_version: int = 8
     rates: Mapping[str, Rate] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    kernels: Kernels | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One node of an exported graph: enough to predict its time."""
+    """One node of an exported graph after onnxruntime's own optimisation: enough to predict its time.
+
+    Products, convolutions among them, are `rows` × (`inputs` · `window`) × `outputs` in each of `groups`; recurrent layers have
+    `rows` sequences of `steps`, `inputs` wide, with `outputs` units in each of `groups` directions. 0 where a figure has no meaning.
+    """
 
     op: str
     macs: int
@@ -199,6 +260,16 @@ class Operator:
     in_bytes: int
     out_bytes: int
     name: str = ""
+    dtype: str = ""  # of what comes out of it (of what goes in, for what makes numbers float again): "float", "uint8" …
+    rows: int = 0  # output positions of a convolution, rows of a product, sequences of a recurrent layer
+    inputs: int = 0  # channels of a group that are summed, or the inner size of a product
+    outputs: int = 0  # channels of a group that come out
+    groups: int = 1  # of a convolution; independent products of a batched one; directions of a recurrent layer
+    window: int = 1  # positions under a convolution's or a pool's kernel, or that a resized value comes from
+    steps: int = 0  # of a recurrent layer
+    width: int = 0  # the last axis of what comes out
+    blocked: bool = False  # the runtime may keep its channels in blocks, or last
+    relaid_bytes: int = 0  # what has to change between such a layout and the plain one before it runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,17 @@ The interval is wide because the model is simple. Fitted to a machine, operation
 over nets the fit had not seen; a log-normal error of that median has its 90 % between ×0.59 and ×1.7, which is the interval for
 measured rates. Rates from data sheets add the efficiency, which differs twofold between layers and runtimes: ×0.4 to ×2.5.
 No interval covers a runtime that falls back, throttles, or shares its core.
+
+A machine that was calibrated (`advisor calibrate`) has prices for its kernels instead of rates, and an interval learnt on nets the
+fit had not seen: `rules/kernels.py`. They are used where the graph was counted in the precision that ships.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rules.facts import Card, Cost, Device, Kind, Operator, Prediction, Rate, Variant
+from rules.facts import Card, Cost, Device, Kernels, Kind, Operator, Prediction, Rate, Variant
+from rules.kernels import forecast
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 PUBLISHED = (0.4, 2.5)
@@ -27,6 +31,7 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 QUANTIZED = ("QLinear", "DynamicQuantize", "Integer")  # as onnxruntime names its 8-bit kernels
 SHORT_SUM = 32  # products a value: 9 in a depthwise 3x3, 27 in a first layer of three channels
 EFFICIENCY = {"fp32": {"recurrent": 0.4, "short": 0.2, "other": 0.7}, "int8": {"recurrent": 0.24, "short": 0.2, "other": 0.5}}
+UNKNOWN = 0.01  # share of a time at borrowed prices from which it is said
 PARAMS_OVERHEAD = 1.1  # scales, zero points, biases kept in 32 bits and the graph itself, beside one byte a weight
 
 
@@ -64,6 +69,8 @@ def memory_of(variant: Variant, cost: Cost | None, precision: str) -> int | None
 
 def predict(variant: Variant, cost: Cost | None, device: Device, precision: str) -> Prediction | None:
     """The latency of one call, batch 1, one thread. None where nothing was counted or the device has no rate."""
+    if device.kernels is not None and cost is not None and cost.precision == precision and detailed(cost):
+        return _calibrated(cost, device, device.kernels)
     rate = device.rates.get(precision) or device.rates.get("fp32")
     operators = cost.operators if cost else _published(variant, precision)
     if rate is None or not operators:
@@ -81,6 +88,28 @@ def predict(variant: Variant, cost: Cost | None, device: Device, precision: str)
         kind="estimate",
         basis=_basis(variant, cost, device, precision, rate),
         sources=tuple(dict.fromkeys([*(item.source for item in used), *([variant.source] if variant.source and not cost else [])])),
+    )
+
+
+def detailed(cost: Cost) -> bool:
+    """Whether the operators say enough for kernels' prices: tables of before say only bytes and operations."""
+    return all(op.dtype for op in cost.operators if op.macs)
+
+
+def _calibrated(cost: Cost, device: Device, kernels: Kernels) -> Prediction:
+    found = forecast(cost.operators, kernels, cost.precision)
+    unknown = f"; {100 * found.unknown:.0f} % of it in operators that were not measured" if found.unknown >= UNKNOWN else ""
+    return Prediction(
+        low_ms=1000 * found.low,
+        mid_ms=1000 * found.mid,
+        high_ms=1000 * found.high,
+        precision=cost.precision,
+        kind="measured",
+        basis=(
+            f"{len(cost.operators)} operators of the exported graph at {cost.shape} over the kernels of {device.name} as measured on "
+            f"{kernels.date} with onnxruntime {kernels.runtime}, {cost.precision}, 1 thread{unknown}"
+        ),
+        sources=(device.source,),
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from rules.bounds import CORES, RAM_BYTES, RATE
 from rules.conditions import NAMESPACES, OPERATORS, REQUEST
+from rules.device_file import kernels
 from rules.facts import (
     STAGES,
     ArticlePick,
@@ -25,10 +27,11 @@ from rules.facts import (
     When,
 )
 from rules.problems import Problem, unknown
-from rules.tables import IDENTIFIER, LARGEST_NUMBER, Table, shown
+from rules.tables import IDENTIFIER, Table, shown
 
 KINDS: tuple[str, ...] = get_args(Kind)
 SOURCE_KINDS = ("paper", "repository", "datasheet", "documentation", "measurement", "article")
+DEVICE_KINDS = ("cpu", "gpu", "npu", "mcu")
 RATES = {"fp32": "macs/s", "fp16": "macs/s", "int8": "macs/s", "memory": "bytes/s", "node": "s"}
 COST_VERSION = 1
 
@@ -278,16 +281,27 @@ def _evidence(table: Table) -> Evidence:
     return found
 
 
+def evidence(table: Table, name: str) -> dict[str, list[Evidence]]:
+    """evidence/<name>.toml: figures that join the cards they name, by architecture."""
+    found: dict[str, list[Evidence]] = {}
+    for item in table.tables("evidence"):
+        found.setdefault(item.identifier("architecture"), []).append(_evidence(item))
+    table.done()
+    if not found:
+        raise Problem(f"{table.where}: evidence is missing", remedy="[[evidence]] with architecture, what, value, unit, on, source, kind")
+    return found
+
+
 def device(table: Table, name: str) -> Device:
     """devices/<name>.toml"""
     _named(table, name)
     found = Device(
         name=name,
         title=table.text("title"),
-        kind=table.choice("kind", ("cpu", "gpu")),
+        kind=table.choice("kind", DEVICE_KINDS),
         isa=table.texts("isa"),
-        cores=table.whole("cores", low=1, high=100_000),
-        ram_bytes=table.whole("ram_bytes", low=1),
+        cores=table.whole("cores", low=CORES[0], high=CORES[1]),
+        ram_bytes=table.whole("ram_bytes", low=RAM_BYTES[0], high=RAM_BYTES[1]),
         runtimes=table.texts("runtimes"),
         precisions=table.texts("precisions"),
         source=table.identifier("source"),
@@ -297,6 +311,7 @@ def device(table: Table, name: str) -> Device:
         ir_version=table.whole("ir_version", 8, low=3, high=100),
         rates=_rates(table.table("rates")),
         notes=table.texts("notes", ()),
+        kernels=kernels(table.table("kernels")) if table.has("kernels") else None,
     )
     table.done()
     return found
@@ -309,7 +324,7 @@ def _rates(table: Table) -> dict[str, Rate]:
             raise unknown(f"rate in {table.where}:", key[:60], RATES)
         rate = table.table(key)
         found[key] = Rate(
-            value=rate.number("value", low=1e-12, high=LARGEST_NUMBER),
+            value=rate.number("value", low=RATE[key][0], high=RATE[key][1]),
             unit=rate.choice("unit", (RATES[key],)),
             source=rate.identifier("source"),
             kind=rate.choice("kind", KINDS),
@@ -351,17 +366,24 @@ def _operator(table: Table) -> Operator:
         in_bytes=table.whole("in_bytes"),
         out_bytes=table.whole("out_bytes"),
         name=table.text("name", "", empty=True),
+        dtype=table.text("dtype", "", empty=True),
+        **{key: table.whole(key, default) for key, default in SIZES.items()},
+        blocked=table.flag("blocked", False),
     )
     table.done()
     return found
 
 
-_COUNTS = ("macs", "weight_bytes", "in_bytes", "out_bytes")
+COUNTS = ("macs", "weight_bytes", "in_bytes", "out_bytes")
+SIZES = {"rows": 0, "inputs": 0, "outputs": 0, "groups": 1, "window": 1, "steps": 0, "width": 0, "relaid_bytes": 0}
+_KINDS = {"op": str, "name": str, "dtype": str, "blocked": bool, **dict.fromkeys((*COUNTS, *SIZES), int)}
 
 
 def _operators(table: Table) -> tuple[Operator, ...]:
     """Thousands of small tables: sound ones are taken as they are, and any other goes through `_operator` for its message."""
-    rows = table.rows("operators", {"op": str, "name": str, **dict.fromkeys(_COUNTS, int)})
+    rows = table.rows("operators", _KINDS)
     if rows is None:
         return tuple(map(_operator, table.tables("operators")))
+    if not all(row["op"].strip() for row in rows):
+        raise Problem(f"{table.where}: operators: an op is empty, expected a text on one line")
     return tuple([Operator(**row) for row in rows])

@@ -212,6 +212,10 @@ class Table:
         """All remaining keys through one reader, for tables whose keys are free."""
         return {key: read(self, key) for key in self.names()}
 
+    def values(self) -> Mapping[str, Any]:
+        """All that is not yet taken, as it was read."""
+        return self._values
+
     def done(self) -> None:
         """Refuse the keys nobody asked for."""
         for key in self._values:

@@ -21,7 +21,7 @@ def test_every_file_is_sound_and_every_source_resolves():
 
 
 def test_no_rule_contradicts_another_or_can_never_fire():
-    assert lint(KNOWN) == []
+    assert [str(finding) for finding in lint(KNOWN) if finding.severity != "note"] == []
 
 
 def test_the_matrix_has_the_article_rows_and_five_devices():
