@@ -245,7 +245,22 @@ def _ort_defaults(context: Context) -> Path:
 
 
 def _neural_compressor(context: Context) -> Path:
-    """neural-compressor's PT2E static int8 path, exported by torch's own exporter; width and batch fixed where it demands so."""
+    """neural-compressor's PT2E static int8 path, exported by torch's own exporter: with open batch and width, else at one size."""
+    from torch.export import Dim
+
+    refusals = []
+    for name, shapes in (("open", ({0: Dim.AUTO, 3: Dim.AUTO},)), ("fixed", None)):
+        out = context.folder / f"{name}.onnx"
+        try:
+            _captured(context, out, shapes)
+            return _any_width(out, context)
+        except Exception as error:
+            refusals.append(f"{name} shapes: {type(error).__name__}: {' '.join(str(error).split())[:120]}")
+    raise Unusable("; ".join(refusals))
+
+
+def _captured(context: Context, out: Path, shapes: Any) -> None:
+    """Capture, calibrate on 64 lines (of the example's width where shapes are fixed), convert and export."""
     import torch
     from neural_compressor.torch.export import export as nc_export
     from neural_compressor.torch.quantization import convert, get_default_static_config, prepare
@@ -253,21 +268,16 @@ def _neural_compressor(context: Context) -> Path:
     from compress.weights import load
 
     module = load(_module_of(context), "module")[0]
-    example = torch.from_numpy(next(iter(context.data.probes().values()))["image"])
-    try:
-        traced = nc_export(module.eval(), example_inputs=(example,))
-        ready = prepare(traced, get_default_static_config())
-        for batch in context.data.batches("train", batch_size=1, limit=64, shuffle=True):
-            image = torch.from_numpy(batch.inputs["image"])
-            if image.shape == example.shape:
-                ready(image)
-        out = context.folder / "model.onnx"
-        torch.onnx.export(
-            convert(ready), (example,), str(out), dynamo=True, external_data=False, input_names=["image"], output_names=["logits"]
-        )
-    except Exception as error:
-        raise Unusable(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
-    return _any_width(out, context)
+    line = torch.from_numpy(next(iter(context.data.probes().values()))["image"])
+    example = torch.cat([line, line]) if shapes else line  # a batch of one would be taken for a fixed one
+    traced = nc_export(module.eval(), example_inputs=(example,), dynamic_shapes=shapes)
+    ready = prepare(traced, get_default_static_config())
+    for batch in context.data.batches("train", batch_size=1, limit=64, shuffle=True):
+        image = torch.from_numpy(batch.inputs["image"])
+        if shapes or image.shape == example.shape:
+            ready(image)
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["logits"]}
+    torch.onnx.export(convert(ready), (example,), str(out), dynamo=True, external_data=False, dynamic_shapes=shapes, **names)
 
 
 def _any_width(out: Path, context: Context) -> Path:
