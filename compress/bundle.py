@@ -91,7 +91,8 @@ def _fill(
     )
     write_text(draft / "README.md", card.render(record, data))
     write_report(with_nodes(record, graph, data.probes()), draft / "report.html")
-    write_bytes(draft / "reader.py", READER.read_bytes())
+    for path in (READER, *golden.step_files(data)):
+        write_bytes(draft / path.name, path.read_bytes())
     write_text(draft / "LICENSE", card.licence_note(record))
     value = manifest.build(record, data, graph=graph, files=list(_listing(draft)))
     write_text(
@@ -108,7 +109,7 @@ def labels_text(labels: Sequence[str]) -> str:
 def _listing(folder: Path) -> Iterator[dict[str, Any]]:
     for name, path in sorted(_walk(folder).items()):
         if name not in (SUMS, MANIFEST):
-            role = manifest.ROLES.get(name) or ("golden" if name.startswith("golden/") else "other")
+            role = manifest.role(name)
             yield {"path": name, "size_bytes": path.stat().st_size, "sha256": sha256(path), "role": role}
 
 

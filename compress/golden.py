@@ -72,13 +72,23 @@ def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, pr
 
 def _replayable(data: Data) -> Iterator[str]:
     """What the reader can replay: outputs always; raw files and readings where it knows the declared steps."""
-    from compress.reader.reader import POSTPROCESS, PREPROCESS
+    from compress.reader.reader import known
 
     yield "output"
-    if data.preprocess and all(step.get("op") in PREPROCESS for step in data.preprocess):
+    if data.preprocess and all(known(step.get("op"), "PREPROCESS") for step in data.preprocess):
         yield "raw"
-    if len(data.postprocess) == 1 and data.postprocess[0].get("op") in POSTPROCESS:
+    if len(data.postprocess) == 1 and known(data.postprocess[0].get("op"), "POSTPROCESS"):
         yield "reading"
+
+
+def step_files(data: Data) -> list[Path]:
+    """The files beside the reader that know steps of this data which the reader itself does not."""
+    from compress.reader import reader
+
+    asked = {("PREPROCESS", step.get("op")) for step in data.preprocess} | {("POSTPROCESS", step.get("op")) for step in data.postprocess}
+    asked -= {(table, op) for table in ("PREPROCESS", "POSTPROCESS") for op in getattr(reader, table)}
+    found = reader.extensions().items()
+    return [reader.HERE / f"{name}.py" for name, steps in found if any(op in getattr(steps, table, {}) for table, op in asked)]
 
 
 def _ordered(feeds: Feeds, ports: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -96,7 +106,7 @@ def _write_set(folder: Path, inputs: Mapping[str, np.ndarray], outputs: Mapping[
 def _raw(folder: Path, index: int, sample: Sample) -> dict[str, str]:
     if not sample.raw:
         return {}
-    kind = next((kind for start, kind in KINDS.items() if sample.raw.startswith(start)), "bin")
+    kind = sample.suffix or next((kind for start, kind in KINDS.items() if sample.raw.startswith(start)), "bin")
     write_bytes(folder / "raw" / f"{index}.{kind}", sample.raw)
     return {"raw": f"raw/{index}.{kind}"}
 

@@ -40,6 +40,12 @@ ROLES = {
 }
 
 
+def role(name: str) -> str:
+    """What a file of a bundle is for, by its path."""
+    within = {"golden/": "golden", "steps_": "reader"}
+    return ROLES.get(name) or next((what for start, what in within.items() if name.startswith(start)), "other")
+
+
 def build(record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The manifest of a bundle from the run's record and the task's data."""
     final, target = record["final"], record["target"]
@@ -139,7 +145,8 @@ def finite(value: Any) -> Any:
 
 def _port(port: Port) -> dict[str, Any]:
     ranges = {axis: dict(zip(("min", "max", "multiple"), limits, strict=True)) for axis, limits in port.ranges.items()}
-    return {"name": port.name, "dtype": port.dtype, "shape": list(port.shape), "ranges": ranges}
+    values = {"values": list(port.values)} if port.values else {}
+    return {"name": port.name, "dtype": port.dtype, "shape": list(port.shape), "ranges": ranges, **values}
 
 
 def _metrics(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from compress.files import write_json
 from compress.fusion import left_float
+from compress.payoff import show
 from compress.pipeline import Run
 from compress.plan import as_table
 from compress.points import score
@@ -89,7 +90,7 @@ def _score_all(run: Run, graph: Path, float_graph: Path) -> dict[str, Any]:
     result["test"].update(
         against="teacher" if found["teacher_test"] else "float", difference=shipped.value - against.value, interval=[low, high]
     )
-    run.progress.finish(f"{shipped.metric.name} {100 * shipped.value:.2f} % on {len(shipped.errors)} examples")
+    run.progress.finish(f"{shipped.metric.name} {show(shipped.metric, shipped.value)} on {len(shipped.errors)} examples")
     return result
 
 
@@ -140,7 +141,7 @@ def _row(run: Run, sample: Sample, reference: Any, shipped: Any) -> dict[str, An
     read = run.job.data.read
     return {
         "name": sample.name,
-        "png_base64": base64.b64encode(sample.raw).decode("ascii"),
+        "png_base64": base64.b64encode(sample.picture or sample.raw).decode("ascii"),
         "truth": sample.truth,
         "float": read(reference(sample.inputs))[0],
         "int8": read(shipped(sample.inputs))[0],
@@ -149,12 +150,13 @@ def _row(run: Run, sample: Sample, reference: Any, shipped: Any) -> dict[str, An
 
 def headline(record: Mapping[str, Any]) -> list[str]:
     """What a person wants to know when a run ends, a line each."""
-    final, metric = record["final"], record["metric"]["name"]
+    final, metric = record["final"], record["metric"]
     lines = [f"ships: {final['stage']} ({final['size_bytes'] / 1000:.0f} kB), {final['reason']}"]
     test = final["test"]
-    low, high = (100 * value for value in test["interval"])
+    factor, unit, points = (100, " %", " points") if metric["unit"] == "%" else (1, metric["unit"], "")
+    low, high = (factor * value for value in test["interval"])
     lines.append(
-        f"{metric} on {test['samples']} test examples: {100 * test['metric']:.2f} %, {100 * test['difference']:+.2f} points against the {test['against']} (95 % interval {low:+.2f} to {high:+.2f})"
+        f"{metric['name']} on {test['samples']} test examples: {factor * test['metric']:.4g}{unit}, {factor * test['difference']:+.3g}{points} against the {test['against']} (95 % interval {low:+.3g} to {high:+.3g})"
     )
     for name, entry in final["latency_ratio"].items():
         lines.append(f"latency: {1 / entry['ratio']:.1f}× as fast as the {name} (paired, 1 thread)")

@@ -8,7 +8,7 @@ scored on one test set as in Koehn 2004, "Statistical Significance Tests for Mac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from rules.examples import Score
 
 RESAMPLES = 2000
+WHOLE = 400  # resamples of a metric that must be computed anew for each
 LEVEL = 0.95
 AT_ONCE = 2_000_000  # drawn indices held at once: 16 MB
 TINY = 1e-12  # a draw of weightless examples only divides by this instead of by nothing
@@ -45,9 +46,26 @@ def difference(after: Score, before: Score, *, resamples: int = RESAMPLES, level
         raise ValueError("scores do not pair up: the weights differ, so these are not the same examples in the same order")
     if weights.sum() <= 0:
         raise ValueError("the examples weigh nothing")
+    if after.over is not None and before.over is not None:
+        return _whole(after.over, before.over, errors_a.size, resamples=min(resamples, WHOLE), level=level, seed=seed)
     change = errors_a - errors_b
     drawn = [change[rows].sum(axis=1) / np.maximum(weights[rows].sum(axis=1), TINY) for rows in _draws(change.size, resamples, seed)]
     return _interval(float(change.sum() / weights.sum()), np.concatenate(drawn), level, change.size)
+
+
+def _whole(
+    after: Callable[[NDArray[np.int64]], float],
+    before: Callable[[NDArray[np.int64]], float],
+    count: int,
+    *,
+    resamples: int,
+    level: float,
+    seed: int,
+) -> Interval:
+    """The difference of a metric that is no sum over examples: computed anew over every draw, both over the same one."""
+    everyone = np.arange(count)
+    drawn = [after(rows) - before(rows) for block in _draws(count, resamples, seed) for rows in block]
+    return _interval(after(everyone) - before(everyone), np.asarray(drawn), level, count)
 
 
 def drop(after: Score, before: Score, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Interval:

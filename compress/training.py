@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compress.context import Context, Data, tensors
 from compress.fitting import Fit, follow, resume, write, write_result
 from compress.forward import Precision, autocast, channels_last, forward, predictor, reproducible
+from compress.payoff import show
 from compress.schedule import decay, rate, seed_for
 from compress.weights import digest
 from rules.examples import Batch
@@ -245,7 +246,7 @@ def _settle(fitting: Fit, recipe: Recipe) -> None:
 def _summary(fitting: Fit, context: Context) -> str:
     last = next((point for point in reversed(fitting.curves) if "val" in point), None)
     loss = f"loss {fitting.curves[-1]['loss']:.3f}" if fitting.curves else ""
-    return f"{loss}, validation {context.task.metric.name} {100 * last['val']:.2f} %" if last else loss
+    return f"{loss}, validation {context.task.metric.name} {show(context.task.metric, last['val'])}" if last else loss
 
 
 def _check_finite(value: float, what: str, batch: Batch, *, name: str, step: int, lr: float) -> None:

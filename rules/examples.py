@@ -5,7 +5,7 @@ They live here because the tasks (`advisor`) make them and the stages (`compress
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -26,12 +26,16 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One input or output of a graph. A string in `shape` names a dynamic axis; `ranges` gives its (min, max, multiple)."""
+    """One input or output of a graph. A string in `shape` names a dynamic axis; `ranges` gives its (min, max, multiple).
+
+    `values` bounds the integers of an input, (lowest, highest): indices of an embedding, for example.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     ranges: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    values: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A metric with what is behind it. `value` is sum(errors) / sum(weights); both are per example, so two scores pair up."""
+    """A metric with what is behind it. `value` is sum(errors) / sum(weights); both are per example, so two scores pair up.
+
+    A metric that is no such sum (an area under a curve, BLEU, a mean over classes) brings `over`: its value over the examples of
+    these rows, some of them several times. `errors` and `weights` then only say which examples went how wrong.
+    """
 
     metric: Metric
     value: float
     errors: NDArray[Any]
     weights: NDArray[Any]
     also: Mapping[str, float] = field(default_factory=dict)  # further figures, e.g. exact-line accuracy
+    over: Callable[[NDArray[Any]], float] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +79,5 @@ class Sample:
     raw: bytes  # e.g. a PNG file
     inputs: Feeds  # batch of one
     truth: str
+    suffix: str = ""  # of the raw file where its first bytes do not tell: "wav", "txt", "json"
+    picture: bytes = b""  # a PNG to show where the raw file is no image

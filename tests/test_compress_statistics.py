@@ -85,3 +85,18 @@ def test_a_ratio_of_timings_shrugs_off_what_hits_both() -> None:
 def test_timings_that_are_none_are_refused(after: list[float], before: list[float]) -> None:
     with pytest.raises(ValueError, match=r"pair up|positive"):
         ratio(after, before)
+
+
+def whole(values: np.ndarray, *, better: str = "higher") -> Score:
+    """A metric that is no sum over examples: the median."""
+    return Score(
+        Metric("median", better), float(np.median(values)), -values, np.ones(len(values)), over=lambda rows: float(np.median(values[rows]))
+    )  # type: ignore[arg-type]
+
+
+def test_a_metric_that_is_no_sum_is_computed_anew_over_each_draw_of_the_same_rows() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    shifted = difference(whole(values + 0.25), whole(values))
+    assert (shifted.value, shifted.low, shifted.high) == pytest.approx((0.25, 0.25, 0.25))
+    apart = difference(whole(np.random.default_rng(1).permutation(values)), whole(values))
+    assert apart.value == 0 and apart.low < -0.05 < 0.05 < apart.high

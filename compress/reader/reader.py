@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Reads images with the model in this folder, and measures or checks it on this very machine.
+"""Reads files with the model in this folder, and measures or checks it on this very machine.
 
-    python reader.py line.png                  what the image says
+    python reader.py line.png                  what the file says
     python reader.py line.png --beam --json    beam search; with confidence, as JSON
     python reader.py --self-test               the golden vectors, replayed here
     python reader.py --profile out.json        latency here, for `advisor gate --measured out.json`
 
 Needs Python 3.8 or newer, onnxruntime, numpy and Pillow, and nothing else. It checks SHA256SUMS before it opens anything.
-What it does to an image and to the model's output is declared in manifest.json ("preprocess", "postprocess"); the functions
-under PREPROCESS and POSTPROCESS below say in code what each declared step means, for whoever writes it again in another language.
+What it does to a file and to the model's output is declared in manifest.json ("preprocess", "postprocess"); the functions under
+PREPROCESS and POSTPROCESS, here and in the steps_*.py beside it, say in code what each declared step means, for whoever writes it
+again in another language.
 """
 
 from __future__ import annotations
@@ -123,14 +124,17 @@ def load_image(raw: bytes) -> Any:
 
 
 def apply(raw: bytes, steps: Any) -> Any:
-    """Bytes of an image file -> the model's input array, by the declared steps."""
+    """Bytes of a file -> the model's input array (of several inputs: a dictionary of arrays), by the declared steps."""
     value = raw
     for step in steps:
         settings = {key: item for key, item in step.items() if key != "op"}
-        if step.get("op") not in PREPROCESS:
+        function = known(step.get("op"), "PREPROCESS")
+        if function is None:
             raise Refused(f"manifest.json asks for the step {step.get('op')!r}, which this reader does not know")
         try:
-            value = PREPROCESS[step["op"]](value, **settings)
+            value = function(value, **settings)
+        except ValueError as error:
+            raise Refused(str(error)) from None
         except TypeError as error:
             raise Refused(f"the step {step['op']!r} does not fit: {error}") from None
     return value
@@ -182,6 +186,28 @@ def scale(array: np.ndarray, mean: float = 0.0, std: float = 1.0, by: float = 1.
 
 PREPROCESS: dict[str, Any] = {"decode": decode, "resize": resize, "array": to_array, "pad": pad, "scale": scale}
 
+
+def known(op: Any, table: str) -> Any:
+    """The function behind a declared step, here or in a steps_*.py of this reader's own folder; None where there is none."""
+    here = globals()[table].get(op)
+    return here or next((found for steps in extensions().values() if (found := getattr(steps, table, {}).get(op))), None)
+
+
+def extensions() -> dict[str, Any]:
+    """The step files beside this reader, by name: of a bundle, the ones its manifest needs."""
+    import importlib.util
+
+    for path in sorted(HERE.glob("steps_*.py")):
+        if path.stem not in EXTENSIONS:
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            if spec is None or spec.loader is None:
+                continue
+            EXTENSIONS[path.stem] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(EXTENSIONS[path.stem])
+    return EXTENSIONS
+
+
+EXTENSIONS: dict[str, Any] = {}
 
 # -- array -> reading ------------------------------------------------------------------------------------------------
 
@@ -248,27 +274,33 @@ POSTPROCESS: dict[str, Any] = {"ctc": ctc, "argmax": argmax}
 
 
 def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int = 0) -> tuple[str, float]:
-    """What the outputs of one image say: (text, confidence)."""
+    """What the outputs of one example say: (text, confidence). A step with "outputs" takes those, by name; else it takes one."""
     settings = dict(manifest["postprocess"][0])
     op = settings.pop("op", None)
-    if len(manifest["postprocess"]) != 1 or op not in POSTPROCESS:
+    function = known(op, "POSTPROCESS")
+    if len(manifest["postprocess"]) != 1 or function is None:
         raise Refused(f"manifest.json asks for the step {op!r}, which this reader does not know")
-    output = outputs[settings.pop("output", next(iter(outputs)))]
+    several = settings.pop("outputs", None)
+    name = settings.pop("output", next(iter(outputs)))
+    output = {name: outputs[name] for name in several} if several else outputs[name]
     if op == "ctc":
         settings["beam"] = beam
     try:
-        text, confidence = POSTPROCESS[op](output, manifest["labels"], **settings)
+        text, confidence = function(output, manifest["labels"], **settings)
         return text, confidence
     except TypeError as error:
         raise Refused(f"the step {op!r} does not fit: {error}") from None
 
 
-def read_image(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0) -> tuple[str, float]:
-    """An image file's bytes -> (text, confidence)."""
+def read_file(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0) -> tuple[str, float]:
+    """A file's bytes -> (text, confidence)."""
     if not (manifest["preprocess"] and manifest["postprocess"]):
-        raise Refused("manifest.json declares no way from an image to a reading, so only --self-test and --profile work")
-    array = apply(raw, manifest["preprocess"])
-    return reading(run(session, {session.get_inputs()[0].name: array}), manifest, beam)
+        raise Refused("manifest.json declares no way from a file to a reading, so only --self-test and --profile work")
+    return reading(run(session, _feeds(apply(raw, manifest["preprocess"]), session.get_inputs()[0].name)), manifest, beam)
+
+
+def _feeds(made: Any, name: str) -> dict[str, np.ndarray]:
+    return made if isinstance(made, dict) else {name: made}
 
 
 # -- the golden vectors ----------------------------------------------------------------------------------------------
@@ -335,9 +367,9 @@ def _replay(golden: Path, entry: dict[str, Any], tolerances: dict[str, Any], ses
     for name, expected in wanted.items():
         yield from _apart(name, got[name], expected, tolerances["outputs"][name])
     if "raw" in entry["checks"]:
-        array = apply(_inside(golden, entry["raw"]).read_bytes(), manifest["preprocess"])
-        name = next(iter(feeds))
-        yield from _apart(f"{name} made from {entry['raw']}", array, feeds[name], tolerances["inputs"][name])
+        made = _feeds(apply(_inside(golden, entry["raw"]).read_bytes(), manifest["preprocess"]), next(iter(feeds)))
+        for name, array in made.items():
+            yield from _apart(f"{name} made from {entry['raw']}", array, feeds[name], tolerances["inputs"][name])
     if "reading" in entry["checks"]:
         text = reading(got, manifest)[0]
         if text != entry["reading"]:
@@ -421,8 +453,8 @@ def profile(
     probes = {}
     for number, (name, shapes) in enumerate(manifest["probes"].items()):
         generator = np.random.RandomState(number)
-        kinds = {port["name"]: port["dtype"] for port in manifest["graphs"][0]["inputs"]}
-        feeds = {key: generator.uniform(0, 1, shape).astype(kinds[key]) for key, shape in shapes.items()}
+        ports = {port["name"]: port for port in manifest["graphs"][0]["inputs"]}
+        feeds = {key: _noise(generator, shape, ports[key]) for key, shape in shapes.items()}
         probes[name] = _probe(_times(sessions, feeds, threads, rounds, number), shapes, threads)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -439,6 +471,13 @@ def profile(
         "too_noisy": any(probe["noise"]["too_noisy"] for probe in probes.values()),
         "what": WHAT.format(rounds, "processor time of the calling thread" if threads == 1 else "wall time", 100 * NOISE),
     }
+
+
+def _noise(generator: Any, shape: list[int], port: dict[str, Any]) -> np.ndarray:
+    """Random numbers that the input takes: integers within its values, else 0 to 1."""
+    low, high = port.get("values") or (0, 1)
+    whole = port["dtype"].startswith(("int", "uint"))
+    return np.asarray(generator.randint(low, high + 1, shape) if whole else generator.uniform(0, 1, shape)).astype(port["dtype"])
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -511,9 +550,9 @@ def _ratio(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0], epilog="Exit codes: 0 done, 1 self-test failed, 2 usage, 3 bundle or image refused."
+        description=(__doc__ or "").split("\n")[0], epilog="Exit codes: 0 done, 1 self-test failed, 2 usage, 3 bundle or file refused."
     )
-    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files to read")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files to read")
     parser.add_argument(
         "--beam",
         nargs="?",
@@ -523,15 +562,15 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="WIDTH",
         help="beam search instead of the best class a step (width 5)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object an image, with confidence")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a file, with confidence")
     parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (1)")
     parser.add_argument("--provider", default=CPU, help=f"onnxruntime's execution provider ({CPU})")
     parser.add_argument("--self-test", action="store_true", help="replay the golden vectors on this machine")
     parser.add_argument("--profile", type=Path, metavar="OUT.json", help="measure latency here and write it")
     parser.add_argument("--reference", type=Path, metavar="MODEL.onnx", help="with --profile: time this file beside it")
     chosen = parser.parse_args(arguments)
-    if not (chosen.images or chosen.self_test or chosen.profile):
-        parser.error("give an image, --self-test or --profile OUT.json")
+    if not (chosen.files or chosen.self_test or chosen.profile):
+        parser.error("give a file, --self-test or --profile OUT.json")
     if chosen.threads < 1 or chosen.beam < 0:
         parser.error("--threads is at least 1, --beam at least 0")
     try:
@@ -548,7 +587,7 @@ def _act(chosen: argparse.Namespace) -> int:
     manifest = read_manifest(HERE)
     if chosen.profile:
         _write(chosen.profile, profile(HERE, manifest, chosen.reference, chosen.threads, provider=chosen.provider))
-    if not (chosen.images or chosen.self_test):
+    if not (chosen.files or chosen.self_test):
         return 0
     session = open_model(HERE / manifest["graphs"][0]["file"], chosen.threads, chosen.provider)
     faults = self_test(HERE, session, manifest) if chosen.self_test else []
@@ -556,7 +595,7 @@ def _act(chosen: argparse.Namespace) -> int:
         print(fault)
     if chosen.self_test and not faults:
         print("every golden vector is reproduced here")
-    for path in chosen.images:
+    for path in chosen.files:
         text, confidence = _read(path, session, manifest, chosen.beam)
         _print(path, text, confidence, chosen)
     return 1 if faults else 0
@@ -568,7 +607,7 @@ def _read(path: Path, session: Any, manifest: dict[str, Any], beam: int) -> tupl
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
     try:
-        return read_image(session, manifest, raw, beam)
+        return read_file(session, manifest, raw, beam)
     except Refused as refusal:
         raise Refused(f"{path}: {refusal}") from None
 
@@ -582,7 +621,7 @@ def _print(path: Path, text: str, confidence: float, chosen: argparse.Namespace)
             )
         )
     else:
-        print(text if len(chosen.images) == 1 else f"{path}\t{text}")
+        print(text if len(chosen.files) == 1 else f"{path}\t{text}")
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
