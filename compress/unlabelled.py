@@ -47,9 +47,11 @@ class Unlabelled:
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         raise bad_input("unlabelled inputs have no loss of their own", remedy="give --task for training on labels")
 
-    def distil_loss(self, student: Tensor, teacher: Tensor, targets: Mapping[str, Tensor] | None, *, temperature: float) -> Tensor:
-        """Mean squared error relative to the teacher's power: for outputs of any meaning."""
-        return (student - teacher).square().mean() / teacher.square().mean().clamp_min(1e-12)
+    def distil_loss(self, student: Any, teacher: Any, targets: Mapping[str, Tensor] | None, *, temperature: float) -> Tensor:
+        """Mean squared error relative to the teacher's power, over all outputs: for outputs of any meaning."""
+        pairs = zip(student, teacher, strict=True) if isinstance(teacher, tuple) else [(student, teacher)]
+        losses: list[Tensor] = [(ours - theirs).square().mean() / theirs.square().mean().clamp_min(1e-12) for ours, theirs in pairs]
+        return sum(losses[1:], losses[0]) / len(losses)
 
 
 TASK = Unlabelled()

@@ -35,6 +35,7 @@ class Agreement:
     """Two sets of outputs, compared as they come. `step` is the size of one quantization step of the output, where it has one."""
 
     step: float | None = None
+    undecided: frozenset[str] = frozenset()  # outputs whose largest value is no decision
     largest: float = 0.0  # absolute difference
     scale: float = 0.0  # largest magnitude of the reference
     decisions: int = 0
@@ -58,7 +59,7 @@ class Agreement:
                 continue
             self.largest = max(self.largest, float(difference))
             self.scale = max(self.scale, float(np.abs(expected).max()))
-            if expected.ndim > 1 and expected.shape[-1] > 1:
+            if expected.ndim > 1 and expected.shape[-1] > 1 and name not in self.undecided:
                 chosen = expected.argmax(-1)
                 self.decisions += chosen.size
                 self.changed += int((actual.argmax(-1) != chosen).sum())
@@ -125,7 +126,8 @@ def verify(
     pairs: dict[str, tuple[Level, Level | None]] = {f"{level} against none": (level, "none") for level in LEVELS[:2]}
     if reference:
         pairs |= {f"{level} against the model": (level, None) for level in LEVELS}
-    found = {name: Agreement(step) for name in pairs}
+    undecided = frozenset(port.name for port in data.signature.outputs if not port.decides)
+    found = {name: Agreement(step, undecided) for name in pairs}
     count = 0
     for batch in data.batches(split, batch_size=BATCH, limit=limit):
         count += len(batch.ids)

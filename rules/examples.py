@@ -28,7 +28,8 @@ class Metric:
 class Port:
     """One input or output of a graph. A string in `shape` names a dynamic axis; `ranges` gives its (min, max, multiple).
 
-    `values` bounds the integers of an input, (lowest, highest): indices of an embedding, for example.
+    `values` bounds the integers of an input, (lowest, highest): indices of an embedding, for example. `decides`: whether an output's
+    largest value along its last axis is a decision (class scores are, forecasts are not).
     """
 
     name: str
@@ -36,6 +37,7 @@ class Port:
     shape: tuple[int | str, ...]
     ranges: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     values: tuple[int, int] | None = None
+    decides: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ for this project.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,21 +109,21 @@ def teacher_for(floats: Path, context: Context, *, prefer: str) -> Predict:
         return own
     taught = predictor(context.teacher_graph, threads=context.threads)
     feeds = next(iter(context.data.probes().values()))
-    name = context.data.signature.outputs[0].name
-    fits = name in (answer := taught(feeds)) and answer[name].shape == own(feeds)[name].shape
-    return taught if fits else own
+    answer, mine = taught(feeds), own(feeds)
+    return taught if {name: value.shape for name, value in answer.items()} == {name: value.shape for name, value in mine.items()} else own
 
 
 def _distilled(teacher: Predict, context: Context, settings: Qat | FloatControl) -> LossOf:
     """The loss against the teacher's answers; labels are shown only where the settings say so."""
     import torch
 
-    name = context.data.signature.outputs[0].name
+    names = [port.name for port in context.data.signature.outputs]
     labels = getattr(settings, "labels", False)
 
     def loss_of(model: nn.Module, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        answer = torch.from_numpy(teacher({key: value.numpy() for key, value in inputs.items()})[name])
-        student = _answers(model, inputs, context.data)[0]
+        taught = teacher({key: value.numpy() for key, value in inputs.items()})
+        answer = _whole([torch.from_numpy(taught[name]) for name in names])
+        student = _answers(model, inputs, context.data)
         return context.task.distil_loss(student, answer, targets if labels and targets else None, temperature=settings.temperature)
 
     return loss_of
@@ -135,14 +135,18 @@ def _labelled(context: Context, otherwise: LossOf) -> LossOf:
     def loss_of(model: nn.Module, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         if not targets:
             return otherwise(model, inputs, targets)
-        return context.task.loss(_answers(model, inputs, context.data)[0], targets)
+        return context.task.loss(_answers(model, inputs, context.data), targets)
 
     return loss_of
 
 
-def _answers(model: nn.Module, inputs: Mapping[str, Tensor], data: Data) -> tuple[Tensor, ...]:
-    found: tuple[Tensor, ...] = model(*(inputs[port.name] for port in data.signature.inputs))
-    return found
+def _answers(model: nn.Module, inputs: Mapping[str, Tensor], data: Data) -> Any:
+    return _whole(model(*(inputs[port.name] for port in data.signature.inputs)))
+
+
+def _whole(answers: Sequence[Tensor]) -> Any:
+    """What a module would return: one output as it is, several as a tuple."""
+    return answers[0] if len(answers) == 1 else tuple(answers)
 
 
 def _fit(module: GraphModule, context: Context, settings: Qat | FloatControl, *, name: str, loss_of: LossOf) -> None:
