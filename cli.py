@@ -34,32 +34,63 @@ def with_knowledge(command: Any) -> Any:
     return click.option("--knowledge", "overlay", metavar="FOLDER", type=kind, envvar="ADVISOR_KNOWLEDGE", help=said)(command)
 
 
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+STATED = (  # what a request can say
+    click.option("--task", required=True, help="What the model is for, e.g. ocr. `advisor matrix` lists all."),
+    click.option("--device", default="this-machine", show_default=True, help="Where it runs. `advisor devices` lists all."),
+    click.option("--latency-ms", type=ABOVE_ZERO, help="Latency budget, milliseconds a call, batch 1."),
+    click.option(
+        "--percentile", type=click.Choice(["p50", "p90", "p99"]), default="p50", help="Of the calls that meet it.  [default: p50]"
+    ),
+    click.option("--size-mb", type=ABOVE_ZERO, help="Size budget of the shipped file, megabytes."),
+    click.option("--ram-mb", type=ABOVE_ZERO, help="Memory budget, megabytes."),
+    click.option("--flash-mb", type=ABOVE_ZERO, help="Flash for the model, megabytes, without the runtime."),
+    click.option(
+        "--energy", type=click.Choice(["milliwatt", "watt", "mains"]), help="What feeds the device: a coin cell, a battery, the wall."
+    ),
+    click.option("--streaming", "--causal", "streaming", is_flag=True, help="Answers are needed before the input ends."),
+    click.option("--generate", is_flag=True, help="It writes from left to right, reading what it wrote."),
+    click.option("--examples", type=click.IntRange(min=0), help="How many labelled examples there are."),
+    click.option("--per-class", type=click.IntRange(min=0), help="How many labelled examples each class has."),
+    click.option("--classes", type=click.IntRange(min=1), help="How many classes there are."),
+    click.option("--length", type=click.IntRange(min=1), help="Length of an input: steps, tokens or samples."),
+    click.option("--resolution", type=click.IntRange(min=1), help="Shorter side of an image, pixels."),
+    click.option("--charset", help="The characters to read (ocr)."),
+    click.option("--pretrained/--no-pretrained", default=None, help="Whether pretrained weights may be used."),
+    click.option("--explain", is_flag=True, help="Decisions must be explainable to people."),
+    click.option("--permissive", is_flag=True, help="Only permissive licences, code and weights."),
+    click.option("--runtime", help="Which of the device's runtimes runs it."),
+    click.option("--precision", type=click.Choice(["fp32", "fp16", "int16", "int8"]), help="The numbers that must ship."),
+)
+
+
+def with_request(command: Any) -> Any:
+    """Every fact that a request can state, as options."""
+    for option in reversed(STATED):
+        command = option(command)
+    return command
+
+
 # -- advice ----------------------------------------------------------------------------------------------------------
 
 
 @advisor.command()
-@click.option("--task", required=True, help="What the model is for, e.g. ocr. `advisor matrix` lists all.")
-@click.option("--device", default="this-machine", show_default=True, help="Where it runs. `advisor devices` lists all.")
-@click.option("--latency-ms", type=click.FloatRange(min=0, min_open=True), help="Latency budget, milliseconds a call, batch 1.")
-@click.option("--size-mb", type=click.FloatRange(min=0, min_open=True), help="Size budget of the shipped file, megabytes.")
-@click.option("--ram-mb", type=click.FloatRange(min=0, min_open=True), help="Memory budget, megabytes.")
-@click.option("--streaming", is_flag=True, help="Answers are needed before the input ends.")
-@click.option("--examples", type=click.IntRange(min=0), help="How many labelled examples there are.")
-@click.option("--charset", help="The characters to read (ocr).")
-@click.option("--explain", is_flag=True, help="Decisions must be explainable to people.")
-@click.option("--permissive", is_flag=True, help="Only permissive licences, code and weights.")
+@with_request
 @click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plan to this file.")
 @with_knowledge
 def recommend(task: str, device: str, form: str, output: Path | None, overlay: Path | None, **limits: Any) -> None:
     """Recommend an architecture and a compression plan: why, why not the others, and what would change the answer."""
     from advisor.answer import recommendation as render
+    from advisor.asking import request
+    from advisor.last import remember
     from advisor.recommend import plan_toml
     from advisor.recommend import recommend as judge
     from rules.knowledge import load
 
-    answer = judge(_request(task, device, **limits), load(overlay))
+    answer = judge(request(task, device, **limits), load(overlay))
     click.echo(render(answer, form, plan=str(output) if output else ""))
+    remember(answer, plan=str(output) if output else "")
     if output is None:
         return
     from compress.files import write_text
@@ -68,36 +99,36 @@ def recommend(task: str, device: str, form: str, output: Path | None, overlay: P
     click.echo(f"plan written to {output}", err=True)
 
 
-def _request(task: str, device: str, **limits: Any) -> Any:
-    from rules.facts import Request
+@advisor.command()
+@with_request
+@click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+@with_knowledge
+def whatif(task: str, device: str, form: str, overlay: Path | None, **limits: Any) -> None:
+    """At which values of each limit, and with which other wishes, `advisor recommend` answers differently."""
+    from advisor.asking import request
+    from advisor.whatif import changes, render
+    from rules.knowledge import load
 
-    return Request(
-        task=task,
-        device=device,
-        latency_ms=limits.get("latency_ms"),
-        size_bytes=_megabytes(limits.get("size_mb")),
-        ram_bytes=_megabytes(limits.get("ram_mb")),
-        streaming=bool(limits.get("streaming")),
-        examples=limits.get("examples"),
-        charset=limits.get("charset"),
-        explain=bool(limits.get("explain")),
-        licence="permissive" if limits.get("permissive") else "any",
-    )
-
-
-def _megabytes(value: float | None) -> int | None:
-    return None if value is None else int(value * 1_000_000)
+    click.echo(render(changes(request(task, device, **limits), load(overlay)), form))
 
 
 @advisor.command()
-@click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+@click.option("--format", "form", type=click.Choice(["table", "json", "md", "html"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write it to this file.")
 @with_knowledge
-def matrix(form: str, overlay: Path | None) -> None:
-    """The task-fit matrix: every task, its candidates, the fit and the source."""
+def matrix(form: str, output: Path | None, overlay: Path | None) -> None:
+    """The task-fit matrix: every task, its candidates, fit, status, licences, evidence and sources."""
     from advisor.answer import matrix as render
     from rules.knowledge import load
 
-    click.echo(render(load(overlay), form))
+    text = render(load(overlay), form)
+    if output is None:
+        click.echo(text)
+        return
+    from compress.files import write_text
+
+    write_text(output, text.rstrip("\n") + "\n")
+    click.echo(f"matrix written to {output}", err=True)
 
 
 @advisor.command()
@@ -141,15 +172,31 @@ def calibrate(seconds: float, seed: int, output: Path | None, quiet: bool) -> No
 
 
 @advisor.command()
-@click.argument("term")
+@click.argument("term", required=False)
+@click.option("--last", is_flag=True, help="The rule chain of the last answer of `advisor recommend`, instead of TERM.")
+@click.option("--why-not", metavar="NAME", help="Why NAME is not the pick of the last answer.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
 @with_knowledge
-def explain(term: str, form: str, overlay: Path | None) -> None:
+def explain(term: str | None, last: bool, why_not: str | None, form: str, overlay: Path | None) -> None:
     """What is known about TERM: a task, an architecture, a device, a rule, a source or a stage."""
+    if (term is not None) + (last or why_not is not None) != 1:
+        raise click.UsageError("it explains a TERM, or the last answer: --last, or --why-not NAME")
+    if term is None:
+        click.echo(_explained(why_not, form))
+        return
     from advisor.answer import explain as render
     from rules.knowledge import load
 
     click.echo(render(load(overlay), term, form, stages=_stage_cards()))
+
+
+def _explained(why_not: str | None, form: str) -> str:
+    """The last answer's rule chain, or why a candidate is not its pick."""
+    from advisor.answer import why_not as reasons
+    from advisor.last import chain, recall
+
+    answer, title = recall()
+    return chain(answer, title, form) if why_not is None else reasons(answer, why_not, form)
 
 
 def _stage_cards() -> dict[str, str]:
@@ -242,12 +289,13 @@ def _job(
     from compress.plan import parse, read
     from compress.target import target_for
     from compress.weights import ModelSpec, load
+    from rules.facts import Request
     from rules.knowledge import load as knowledge
 
     known = knowledge(overlay)
     subject = _task(task)
     plan = read(plan_file) if plan_file else None
-    request = _request(subject.name, device or (plan.device if plan else "this-machine"))
+    request = Request(subject.name, device or (plan.device if plan else "this-machine"))
     answer = judge(request, known) if subject.name in known.tasks else None
     if plan is None:
         if answer is None:
@@ -257,10 +305,10 @@ def _job(
         plan = parse(tomllib.loads(plan_toml(answer)), "the recommended plan")
     plan = replace(plan, task=task, device=request.device)
     opened = _opened(subject, task, data, plan)
-    classes = getattr(opened, "classes", len(opened.labels))
+    given = getattr(opened, "given", None) or {"classes": getattr(opened, "classes", len(opened.labels))}
 
     def spec(variant: str) -> Any:
-        builds, settings = spec_settings(known, plan.architecture, variant, classes=classes)
+        builds, settings = spec_settings(known, plan.architecture, variant, **given)
         return ModelSpec(builds, settings)
 
     return Job(
@@ -415,13 +463,14 @@ def _task(name: str) -> Task:
     from importlib import import_module
 
     from advisor.tasks import names
+    from advisor.tasks import task as built_in
 
     if ":" not in name:
         if name not in names():
             from rules.problems import unknown
 
             raise unknown("task", name, names(), remedy="advisor matrix lists all; your own is --task package.module:TASK")
-        return import_module(f"advisor.tasks.{name}").TASK  # type: ignore[no-any-return]
+        return built_in(name)  # type: ignore[no-any-return]
     from compress.contract import check_task, theirs
 
     module, _, attribute = name.partition(":")

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from advisor.asking import flags
+from advisor.asking import in_words as asked
 from advisor.flips import in_words
 from advisor.text import bold, columns, md_table, megabytes, milliseconds, paragraph
-from rules.facts import Candidate, Evidence, PlannedStage, Recommendation, Request, Verdict
+from rules.facts import Candidate, Evidence, PlannedStage, Recommendation, Verdict
 from rules.ranking import name_of, pick
 from rules.whatif import why_not as reasons_against
 
@@ -43,8 +45,8 @@ def why_not(answer: Recommendation, name: str, form: str = "table") -> str:
 
 
 def matrix(knowledge: Knowledge, form: str = "table") -> str:
-    """The task-fit matrix (`advisor.catalogue`, imported only when it is asked for, as the two below)."""
-    from advisor.catalogue import matrix as render
+    """The task-fit matrix (imported only when it is asked for, as the two below)."""
+    from advisor.matrix import matrix as render
 
     return render(knowledge, form)
 
@@ -58,7 +60,7 @@ def devices(knowledge: Knowledge, form: str = "table") -> str:
 
 def explain(knowledge: Knowledge, term: str, form: str = "table", *, stages: Mapping[str, str] | None = None) -> str:
     """Everything about one term; `stages` are the stages' own cards by name. Raises Problem (exit 2) with the nearest term."""
-    from advisor.catalogue import explain as render
+    from advisor.explained import explain as render
 
     return render(knowledge, term, form, stages=stages)
 
@@ -94,23 +96,8 @@ def next_commands(answer: Recommendation, plan: str = "") -> list[str]:
     from shlex import join
 
     task = answer.row.name
-    write = [] if plan else [join(["advisor", "recommend", "--task", task, *_flags(answer.request), "-o", "plan.toml"])]
+    write = [] if plan else [join(["advisor", "recommend", "--task", task, *flags(answer.request), "-o", "plan.toml"])]
     return [*write, join(["advisor", "run", "--task", task, "--plan", plan or "plan.toml"])]
-
-
-def _flags(request: Request) -> list[str]:
-    """The request as the command line takes it."""
-    flags: list[str] = [] if request.device == "this-machine" else ["--device", request.device]
-    for flag, value in (
-        ("--latency-ms", request.latency_ms),
-        ("--size-mb", request.size_bytes and request.size_bytes / 1e6),
-        ("--ram-mb", request.ram_bytes and request.ram_bytes / 1e6),
-        ("--examples", request.examples),
-    ):
-        flags += [] if value is None else [flag, f"{value:.12g}"]
-    flags += ["--charset", request.charset] if request.charset else []
-    switches = (("--streaming", request.streaming), ("--explain", request.explain), ("--permissive", request.licence == "permissive"))
-    return flags + [flag for flag, on in switches if on]
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
@@ -138,22 +125,6 @@ def _title(answer: Recommendation) -> str:
 
 def _heading(title: str, lines: Sequence[str]) -> list[str]:
     return ["", bold(title), *lines] if lines else []
-
-
-def asked(request: Request) -> str:
-    """The request in words: "asked: at most 5 ms a call, streaming"."""
-    said = [
-        f"at most {request.latency_ms:g} ms a call" if request.latency_ms else "",
-        f"a file of at most {request.size_bytes / 1e6:g} MB" if request.size_bytes else "",
-        f"at most {request.ram_bytes / 1e6:g} MB of memory" if request.ram_bytes else "",
-        "streaming" if request.streaming else "",
-        f"{request.examples:,} labelled examples" if request.examples is not None else "",
-        f"{len(set(request.charset))} different characters" if request.charset else "",
-        {True: "pretrained weights at hand", False: "no pretrained weights", None: ""}[request.pretrained],
-        "decisions that people can follow" if request.explain else "",
-        "permissive licences only" if request.licence == "permissive" else "",
-    ]
-    return f"asked: {', '.join(filter(None, said)) or 'no limits'}"
 
 
 def _pick(best: Candidate) -> list[str]:

@@ -1,7 +1,7 @@
 """From a card and the name of a variant to an `nn.Module`.
 
-A card names its builder ("advisor.architectures.crnn:build") and each variant its settings; the data adds how many classes there
-are. Importing this costs no torch: a recommendation may name a module that this machine could not build.
+A card names its builder ("advisor.architectures.crnn:build") and each variant its settings; the data gives the rest, by keyword:
+classes, columns, a vocabulary, whatever its task says a builder is given. Importing this costs no torch: a recommendation may name a module that this machine could not build.
 Only builders that the shipped cards name are ever imported: a user's own folder of knowledge is data, and nothing in it is executed.
 """
 
@@ -18,7 +18,6 @@ from rules.problems import Problem, bad_environment, unknown
 if TYPE_CHECKING:
     from torch import nn
 
-CARD_CLASSES = 96  # what a text recogniser's card is counted with: 95 printable ASCII characters and the blank
 LIST = "advisor matrix lists all"
 
 
@@ -32,7 +31,7 @@ class Known(Protocol):
     def tasks(self) -> Mapping[str, TaskRow]: ...
 
 
-def spec_settings(known: Known, architecture: str, variant: str, *, classes: int) -> tuple[str, dict[str, Any]]:
+def spec_settings(known: Known, architecture: str, variant: str, **given: Any) -> tuple[str, dict[str, Any]]:
     """The builder's name and its settings: all that a stored model needs to be built again.
 
     Raises Problem (exit 2) for an unknown architecture or variant, and for one that is only a reference, naming the nearest that is built.
@@ -43,18 +42,18 @@ def spec_settings(known: Known, architecture: str, variant: str, *, classes: int
     if card.status != "built":
         raise reference(known, card)
     check_builder(card)
-    return card.builds, settings_for(card, variant, classes=classes)
+    return card.builds, settings_for(card, variant, **given)
 
 
-def settings_for(card: Card, variant: str, *, classes: int) -> dict[str, Any]:
+def settings_for(card: Card, variant: str, **given: Any) -> dict[str, Any]:
     """The keyword arguments of the card's builder for one variant. Raises Problem (exit 2) for an unknown variant."""
     settings = {size.name: size.settings for size in card.variants}
     if variant not in settings:
         raise unknown(f"variant of {card.name}", variant, settings, remedy=f"advisor explain {card.name} lists them")
-    return {"classes": classes, **settings[variant]}
+    return {**given, **settings[variant]}
 
 
-def module(card: Card, variant: str, *, classes: int) -> nn.Module:
+def module(card: Card, variant: str, **given: Any) -> nn.Module:
     """A freshly initialised module. Seed torch before, if it is to be the same one.
 
     Raises Problem: exit 2 for a reference card or an unknown variant, exit 5 without torch.
@@ -62,9 +61,19 @@ def module(card: Card, variant: str, *, classes: int) -> nn.Module:
     if card.status != "built":
         raise reference(None, card)
     check_builder(card)
-    settings = settings_for(card, variant, classes=classes)
+    settings = settings_for(card, variant, **given)
     built: nn.Module = builder(card.builds)(**settings)
     return built
+
+
+def task_of(known: Known, architecture: str) -> str:
+    """The built-in task whose data an architecture is counted and checked with: the first that has it in its row, by name."""
+    from advisor.tasks import names
+
+    rows = [name for name in names() if name in known.tasks and architecture in {cell.architecture for cell in known.tasks[name].cells}]
+    if not rows:
+        raise Problem(f"no built-in task has {architecture} in its row", remedy=LIST)
+    return rows[0]
 
 
 def check_builder(card: Card) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
+from advisor.asking import as_asked, check
+from rules.computed import with_computed
 from rules.facts import Candidate, Device, Facts, Recommendation, Request, Source, TaskRow, Value
 from rules.knowledge import Knowledge
 from rules.problems import Exit, Problem
@@ -19,13 +21,16 @@ SCHEMA_VERSION = 1
 
 
 def recommend(request: Request, knowledge: Knowledge) -> Recommendation:
-    """Judge every candidate of the task. Raises Problem (exit 2) for an unknown task or device; "nothing fits" is an answer.
+    """Judge every candidate of the task. "Nothing fits" is an answer.
+
+    Raises Problem (exit 2) for an unknown task or device, and for a request that contradicts itself.
 
     `flips` is worked out when first looked at.
     """
     row = knowledge.task(request.task)
     target = device(knowledge, request.device)
-    prepared = contest_for(row, target, knowledge)
+    check(request, target)
+    prepared = contest_for(row, target, knowledge, request)
     facts = facts_of(request, row)
     outcome = hold(prepared, facts)
     best = pick(outcome.kept)
@@ -60,14 +65,16 @@ def device(knowledge: Knowledge, name: str) -> Device:
     return knowledge.device(name)
 
 
-def contest_for(row: TaskRow, target: Device, knowledge: Knowledge) -> Contest:
-    """The prepared contest of a task on a device, kept with the knowledge."""
-    key = ("contest", row.name, target.name)
-    known = knowledge.prepared.get(key)
-    if known is None or known.device is not target:
-        known = contest(row, target, cards=knowledge.cards, costs=knowledge.costs, rules=knowledge.rules_for(row))
+def contest_for(row: TaskRow, target: Device, knowledge: Knowledge, request: Request | None = None) -> Contest:
+    """The prepared contest of a task on a device, kept with the knowledge; on as much of the device as the request uses."""
+    asked = request or Request(row.name)
+    key = ("contest", row.name, target.name, asked.runtime, asked.precision)
+    known: tuple[Device, Contest] | None = knowledge.prepared.get(key)
+    if known is None or known[0] is not target:
+        rules = knowledge.rules_for(row)
+        known = target, contest(row, as_asked(target, asked), cards=knowledge.cards, costs=knowledge.costs, rules=rules)
         knowledge.prepared[key] = known
-    return known
+    return known[1]
 
 
 def facts_of(request: Request, row: TaskRow) -> Facts:
@@ -79,7 +86,7 @@ def facts_of(request: Request, row: TaskRow) -> Facts:
         "size_bytes": request.size_bytes,
         "ram_bytes": request.ram_bytes,
         "streaming": request.streaming,
-        "examples": request.examples,
+        "examples": _examples(request),
         "charset_size": len(set(request.charset)) if request.charset else None,
         "pretrained": request.pretrained,
         "explain": request.explain,
@@ -98,7 +105,14 @@ def facts_of(request: Request, row: TaskRow) -> Facts:
     for name, value in row.defaults.items():
         if stated[name] is None or stated[name] is False:
             stated[name] = value
-    return {f"request.{name}": value for name, value in stated.items()}
+    return with_computed({f"request.{name}": value for name, value in stated.items()})
+
+
+def _examples(request: Request) -> int | None:
+    """As many as are stated, or as follow from so many of each class."""
+    if request.examples is None and request.per_class is not None and request.classes is not None:
+        return request.per_class * request.classes
+    return request.examples
 
 
 def _stale(target: Device) -> tuple[str, ...]:

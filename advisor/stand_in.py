@@ -6,7 +6,7 @@ typical. Same seed, same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,18 +22,20 @@ class StandIn:
     """As much of a task's data as export, quantization and cost tables ask for.
 
     `sizes` are the named probes, each the sizes of its dynamic axes (the batch is 1); the first is the one that cards are counted at.
-    `ready` makes inputs out of random ones where plain noise will not do (a mask that has ones on the left, say).
+    `ready` makes inputs out of random ones where plain noise will not do (a mask that has ones on the left, say). `padded` gives
+    inputs the same meaning with more padding, where a mask says what is padding.
     """
 
     signature: Signature
     sizes: Mapping[str, Mapping[str, int]]
-    ready: Any = field(default=None, compare=False)  # (feeds, generator) → feeds
+    ready: Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]] | None = field(default=None, compare=False)
+    padded: Callable[[Feeds], Feeds] | None = field(default=None, compare=False)
 
     def feeds(self, sizes: Mapping[str, int], *, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
         """Random inputs: normal floats, integers within the port's `values`, of these sizes."""
         generator = np.random.default_rng(seed)
         made = {port.name: _random(port, {"batch": batch, **sizes}, generator) for port in self.signature.inputs}
-        return dict(self.ready(made, generator)) if self.ready else made
+        return self.ready(made, generator) if self.ready else made
 
     def probes(self) -> dict[str, Feeds]:
         """One example of each named size."""

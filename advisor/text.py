@@ -9,6 +9,7 @@ from textwrap import wrap
 
 WIDEST = 120
 NARROWEST = 60
+LONGEST_LABEL = 20  # beside which a text still has a line's worth of room
 
 
 def width() -> int:
@@ -50,6 +51,18 @@ def columns(rows: Iterable[Sequence[str]], *, indent: int = 0, right: Sequence[i
         ]
         lines += paragraph(row[-1], indent=indent, first="".join(f"{cell}  " for cell in cells))
     return [line.rstrip() for line in lines]
+
+
+def definitions(rows: Sequence[tuple[str, str]], *, indent: int = 2) -> list[str]:
+    """Labels with their texts: side by side where the labels are short, else each text under its label."""
+    widest = max((len(label) for label, _ in rows), default=0)
+    if 0 < widest <= LONGEST_LABEL:
+        return columns(rows, indent=indent)
+    lines: list[str] = []
+    for label, text in rows:
+        lines += [" " * indent + label] if label else []
+        lines += paragraph(text, indent=indent + (4 if label else 0))
+    return lines
 
 
 def md_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

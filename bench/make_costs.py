@@ -14,50 +14,26 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from advisor.instantiate import CARD_CLASSES, builder  # noqa: E402
+from advisor.instantiate import builder, task_of  # noqa: E402
+from advisor.stand_in import StandIn  # noqa: E402
+from advisor.tasks import task  # noqa: E402
 from compress.context import Target  # noqa: E402
 from compress.export import export  # noqa: E402
 from compress.operators import operators_of  # noqa: E402
 from compress.quantization import Recipe, Samples, finish, prepare, quantize_static  # noqa: E402
-from rules.examples import Batch, Feeds, Port, Signature  # noqa: E402
+from rules.examples import Feeds  # noqa: E402
 from rules.facts import Cost  # noqa: E402
 
 KNOWLEDGE = ROOT / "rules" / "knowledge"
-WIDTHS = (128, 320)
 RECIPES: dict[str, Recipe] = {"static": "static", "hybrid": "static", "dynamic": "dynamic", "mixed": "mixed"}  # by a card's `int8`
-
-
-class Lines:
-    """Random text lines: as much of a task's data as export and calibration ask for."""
-
-    signature = Signature(
-        (Port("image", "float32", ("batch", 1, 32, "width"), {"width": (16, 4096, 16)}),),
-        (Port("logits", "float32", ("batch", "time", CARD_CLASSES)),),
-    )
-
-    def probes(self) -> Mapping[str, Feeds]:
-        return {f"w{width}": line(width) for width in WIDTHS}
-
-    def count(self, split: str) -> int:
-        return len(WIDTHS)
-
-    def batches(self, split: str, **_: Any) -> Iterator[Batch]:
-        return (Batch(line(width), {}, (f"w{width}",)) for width in WIDTHS)
-
-
-def line(width: int) -> dict[str, np.ndarray]:
-    """One random line, (1, 1, 32, width)."""
-    return {"image": np.random.default_rng(width).random((1, 1, 32, width), dtype=np.float32)}
 
 
 def built(folder: Path = KNOWLEDGE / "architectures") -> Iterator[dict[str, Any]]:
@@ -68,33 +44,66 @@ def built(folder: Path = KNOWLEDGE / "architectures") -> Iterator[dict[str, Any]
             yield card
 
 
+class Matrix:
+    """As much of the knowledge as tells which task's data a card is counted with: read plainly, for the loader wants the costs."""
+
+    class Row:
+        def __init__(self, path: Path) -> None:
+            self.cells = [Named(cell["architecture"]) for cell in tomllib.loads(path.read_text(encoding="utf-8"))["cell"]]
+
+    cards: Mapping[str, Any] = {}
+
+    def __init__(self) -> None:
+        self.tasks = {path.stem: self.Row(path) for path in (KNOWLEDGE / "tasks").glob("*.toml")}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A cell, as far as it is asked for here."""
+
+    architecture: str
+
+
+def stand_in(architecture: str) -> tuple[Mapping[str, Any], StandIn]:
+    """What a builder of this architecture is given where its card is counted, and random data that fits."""
+    subject = task(task_of(Matrix(), architecture))  # type: ignore[arg-type]
+    return subject.counted, subject.stand_in(subject.counted)
+
+
 def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
-    """The costs of one variant: float and int8, at every width."""
+    """The costs of one variant: float and int8, at every probe of its task."""
     import torch
 
     settings = next(size.get("settings", {}) for size in card["variant"] if size["name"] == variant)
+    given, data = stand_in(card["name"])
     torch.manual_seed(0)
-    module = builder(card["builds"])(classes=CARD_CLASSES, **settings)
+    module = builder(card["builds"])(**given, **settings)
     params = sum(parameter.numel() for parameter in module.parameters())
     costs = []
     with TemporaryDirectory() as folder:
-        graph = export(module, Lines(), Path(folder) / "model.onnx", target=Target())
-        for precision, path in (("fp32", graph), ("int8", quantized(graph, card["traits"]["int8"]))):
-            for width in WIDTHS:
-                operators = tuple(operators_of(path, line(width)))
-                shape, size = f"1x1x32x{width}", path.stat().st_size
-                costs.append(Cost(card["name"], variant, precision, shape, size, params, operators))
+        graph = export(module, data, Path(folder) / "model.onnx", target=Target())  # type: ignore[arg-type]  # it has all that is asked
+        for precision, path in (("fp32", graph), ("int8", quantized(graph, card["traits"]["int8"], data))):
+            for feeds in data.probes().values() if path else ():
+                operators = tuple(operators_of(path, feeds))
+                costs.append(Cost(card["name"], variant, precision, shape_of(feeds), path.stat().st_size, params, operators))
     return costs
 
 
-def quantized(graph: Path, form: str) -> Path:
+def shape_of(feeds: Feeds) -> str:
+    """`1x1x32x128`; of several inputs joined by "+"."""
+    return "+".join("x".join(map(str, array.shape)) for array in feeds.values())
+
+
+def quantized(graph: Path, form: str, data: StandIn) -> Path | None:
     """The int8 file beside `graph`, as the pipeline makes it for this machine in the form the card names (calibrated on noise)."""
-    recipe = RECIPES[form]
+    recipe = RECIPES.get(form)
+    if recipe is None:  # "none": there is no integer form
+        return None
     ready, static, int8 = (graph.with_name(f"{name}.onnx") for name in ("float", "static", "int8"))
     prepare(graph, ready)
     if recipe == "dynamic":
         return finish(ready, int8, recipe=recipe, format=Target())
-    samples = Samples(Lines(), 2, seed=0)
+    samples = Samples(data, 2, seed=0)  # type: ignore[arg-type]
     quantize_static(ready, static, samples, recipe=recipe, method="minmax", percentile=100.0, format=Target())
     return finish(static, int8, recipe=recipe, format=Target())
 

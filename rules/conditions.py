@@ -35,6 +35,7 @@ REQUEST = (
     "generate",
     "runtime",
     "precision",
+    "output_values",
 )
 DEVICE = ("name", "kind", "isa", "cores", "ram_bytes", "runtimes", "precisions", "integer_format", "align", "opset", "ir_version")
 CARD = ("name", "family", "year", "status", "licence_code", "licence_weights")  # and every trait

@@ -11,10 +11,11 @@ What holds, whatever the order of files and rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from rules.conditions import Mismatch, Test, as_test, in_words, negative
+from rules.conditions import Mismatch, Test, as_test, in_words, plainly
 from rules.facts import Condition, Effect, Facts, Rule, Value, Verdict
+from rules.strata import levels
 
 DERIVED = "derived."
 OPEN = ("request.", DERIVED)  # the facts that change from one request to the next …
@@ -22,25 +23,31 @@ SETTLED = "request.task"  # … but this one: a contest is a task's
 
 
 @dataclass(frozen=True, slots=True)
+class Tests:
+    """Conditions as tests: all of `all`, any of `any`, none of `none`."""
+
+    all: tuple[Test, ...] = ()
+    any: tuple[Test, ...] = ()
+    none: tuple[Test, ...] = ()
+
+
+Word = str | tuple[Condition, Test | None]  # a condition as it matched; or one to be put in words, if its test is met
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
-    """A rule with its conditions as tests. `waits`: it looks at derived facts, so it may fire in a later round.
+    """A rule ready to run. `waits`: the derived facts that it looks at, so that it may fire in a later round.
 
     `said` are its verdicts where nothing that can change is left to test.
     """
 
     rule: Rule
-    all: tuple[Test, ...]
-    any: tuple[Test, ...]
-    none: tuple[Test, ...]
-    waits: bool
+    fires: Test
+    settled: Tests  # of facts that stay
+    open: Tests  # of facts that change from one request to the next
+    waits: frozenset[str]
+    words: tuple[Word, ...]
     said: tuple[Verdict, ...] | None = None
-
-    def fires(self, facts: Facts) -> bool:
-        """Whether the rule holds. Every condition is tested, so that one that errs is found whatever the others say."""
-        met = [test(facts) for test in self.all]
-        some = [test(facts) for test in self.any]
-        barred = [test(facts) for test in self.none]
-        return not (False in met or True in barred or (some and True not in some))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +73,48 @@ class Judgement:
 def compile_rules(rules: Iterable[Rule]) -> Ruleset:
     """Sort rules into strata: a rule comes after every rule whose conclusion it needs to be absent."""
     ordered = sorted(rules, key=lambda rule: (rule.id, rule.because))
-    levels, circular = _levels(ordered)
-    depth = 1 + max(levels.values(), default=0)
+    places, circular = levels(ordered)
+    depth = 1 + max(places.values(), default=0)
     strata: list[list[Compiled]] = [[] for _ in range(depth)]
     for number, rule in enumerate(ordered):
-        if number in levels:
-            strata[levels[number]].append(_compiled(rule))
+        if number in places:
+            strata[places[number]].append(_compiled(rule))
     return Ruleset(tuple(map(tuple, strata)), tuple(ordered[number] for number in circular))
 
 
 def _compiled(rule: Rule) -> Compiled:
     when = rule.when
-    waits = any(condition.fact.startswith(DERIVED) for condition in (*when.all, *when.any, *when.none))
-    return Compiled(rule, tuple(map(as_test, when.all)), tuple(map(as_test, when.any)), tuple(map(as_test, when.none)), waits)
+    parts = [[(condition, as_test(condition)) for condition in part] for part in (when.all, when.any, when.none)]
+    settled, left = (
+        Tests(*(tuple([test for asked, test in part if _open(asked) is is_open]) for part in parts)) for is_open in (False, True)
+    )
+    waits = frozenset([condition.fact for part in parts for condition, _ in part if condition.fact.startswith(DERIVED)])
+    words: list[Word] = [*((condition, None) for condition in when.all), *parts[1]]
+    return Compiled(rule, _joined(Tests(*(tuple([test for _, test in part]) for part in parts))), settled, left, waits, tuple(words))
+
+
+def _joined(tests: Tests) -> Test:
+    """Whether all of it holds. Every condition is tested, so that one that errs is found whatever the others say."""
+    if len(tests.all) == 1 and not tests.any and not tests.none:
+        return tests.all[0]
+
+    def fires(facts: Facts) -> bool:
+        holds = True
+        for test in tests.all:
+            if not test(facts):
+                holds = False
+        for test in tests.none:
+            if test(facts):
+                holds = False
+        if not tests.any:
+            return holds
+        some = False
+        for test in tests.any:
+            if test(facts):
+                some = True
+        return holds and some
+
+    return fires
 
 
 def specialise(ruleset: Ruleset, settled: Facts) -> Ruleset:
@@ -89,9 +125,8 @@ def specialise(ruleset: Ruleset, settled: Facts) -> Ruleset:
 
 def asked_of(ruleset: Ruleset) -> frozenset[str]:
     """The facts of the request that these rules look at."""
-    parts = [
-        part for stratum in ruleset.strata for item in stratum for part in (item.rule.when.all, item.rule.when.any, item.rule.when.none)
-    ]
+    whens = [item.rule.when for stratum in ruleset.strata for item in stratum if item.said is None]
+    parts = [part for when in whens for part in (when.all, when.any, when.none)]
     return frozenset(
         condition.fact for part in parts for condition in part if condition.fact.startswith("request.") and condition.fact != SETTLED
     )
@@ -99,52 +134,32 @@ def asked_of(ruleset: Ruleset) -> frozenset[str]:
 
 def _specialised(item: Compiled, settled: Facts) -> Compiled | None:
     """The rule with only its open conditions; None when it can no longer fire."""
-    when = item.rule.when
+    asked, left = item.settled, item.open
     try:
-        met = [test(settled) for condition, test in zip(when.all, item.all, strict=True) if not _open(condition)]
-        some = [test(settled) for condition, test in zip(when.any, item.any, strict=True) if not _open(condition)]
-        barred = [test(settled) for condition, test in zip(when.none, item.none, strict=True) if not _open(condition)]
+        met = [test(settled) for test in asked.all]
+        some = [test(settled) for test in asked.any]
+        barred = [test(settled) for test in asked.none]
     except Mismatch:
         return item  # it errs whenever it is asked, and is reported then
-    open_any = () if True in some else _left(when.any, item.any)
-    if False in met or True in barred or (when.any and not open_any and True not in some):
+    any_met = True in some
+    if False in met or True in barred or (some and not any_met and not left.any):
         return None
-    left = Compiled(item.rule, _left(when.all, item.all), open_any, _left(when.none, item.none), item.waits)
-    if left.all or left.none or any(map(_open, when.any)):
-        return left
-    return replace(left, said=tuple(_verdicts(item.rule, settled)))
+    words = tuple([word for word in (_settled_word(word, settled) for word in item.words) if word])
+    rest = Tests(left.all, () if any_met else left.any, left.none)
+    said = None if left.all or left.any or left.none else tuple(_verdicts(item.rule, words, settled))
+    return Compiled(item.rule, _joined(rest), Tests(), left, item.waits, words, said)
+
+
+def _settled_word(word: Word, settled: Facts) -> Word:
+    """A condition on a fact that stays, in words; "" where it is one of several and not met."""
+    if isinstance(word, str) or _open(word[0]):
+        return word
+    condition, test = word
+    return in_words(condition, settled) if test is None or test(settled) else ""
 
 
 def _open(condition: Condition) -> bool:
     return condition.fact.startswith(OPEN) and condition.fact != SETTLED
-
-
-def _left(conditions: Sequence[Condition], tests: Sequence[Test]) -> tuple[Test, ...]:
-    return tuple(test for condition, test in zip(conditions, tests, strict=True) if _open(condition))
-
-
-def _levels(rules: Sequence[Rule]) -> tuple[dict[int, int], list[int]]:
-    """The stratum of each rule by its place, and the rules in a circle through absence (their level would grow for ever)."""
-    makers: dict[str, list[int]] = {}
-    for number, rule in enumerate(rules):
-        for fact in rule.then.facts:
-            makers.setdefault(fact, []).append(number)
-    needs = {number: _needs(rule, makers) for number, rule in enumerate(rules)}
-    levels = dict.fromkeys(needs, 0)
-    highest = len(makers)  # a settled rule waits for at most one stratum a derived fact
-    for _ in range((len(rules) + 1) * (highest + 2)):  # enough for every circle to climb past it
-        raised = {number: max([levels[other] + step for other, step in needs[number]], default=0) for number in needs}
-        if raised == levels:
-            return levels, []
-        levels = raised
-    circular = [number for number, level in levels.items() if level > highest]
-    return {number: level for number, level in levels.items() if level <= highest}, circular
-
-
-def _needs(rule: Rule, makers: Mapping[str, Sequence[int]]) -> list[tuple[int, int]]:
-    """(rule, 1 if it must be settled before, 0 if it may fire along) for every rule that makes a fact this one looks at."""
-    parts = [(condition, False) for condition in (*rule.when.all, *rule.when.any)] + [(condition, True) for condition in rule.when.none]
-    return [(maker, int(negative(condition, in_none=barring))) for condition, barring in parts for maker in makers.get(condition.fact, ())]
 
 
 def judge(facts: Facts, ruleset: Ruleset) -> Judgement:
@@ -168,25 +183,47 @@ def _chain(
     derived: dict[str, Value] = {}
     errors: list[Verdict] = []
     for stratum in ruleset.strata:
-        pending: Sequence[Compiled] = stratum
-        while pending:
-            now, pending = _round(pending, known, errors)
+        asked: Sequence[Compiled] = stratum
+        waiting: dict[str, list[Compiled]] | None = None
+        heard: set[int] = set()  # those that fired or erred, once there is a second round
+        while asked:
+            now, later = _round(asked, known, errors)
             fresh, clashes = _assertions(now, derived, contradicted)
             fired += now
             if clashes:
                 return fired, derived, errors, clashes
-            derived |= fresh
-            known |= fresh
             if not fresh:
                 break
+            derived |= fresh
+            known |= fresh
+            if waiting is None:
+                waiting = _by_fact(later)
+            else:
+                heard.update({id(item) for item in asked} - {id(item) for item in later})
+            asked = _reached(waiting, fresh, heard)
     return fired, derived, errors, {}
 
 
-def _round(pending: Sequence[Compiled], known: Facts, errors: list[Verdict]) -> tuple[list[Compiled], list[Compiled]]:
-    """Every pending rule over the same facts: those that fire, and those that may yet."""
+def _by_fact(later: Iterable[Compiled]) -> dict[str, list[Compiled]]:
+    """The rules of a stratum that may yet fire, by the derived facts that they look at."""
+    found: dict[str, list[Compiled]] = {}
+    for item in later:
+        for fact in item.waits:
+            found.setdefault(fact, []).append(item)
+    return found
+
+
+def _reached(waiting: Mapping[str, Sequence[Compiled]], fresh: Iterable[str], heard: set[int]) -> list[Compiled]:
+    """Those that look at a fact which is new, and were not heard yet: nothing has changed for the others."""
+    found = {id(item): item for fact in fresh for item in waiting.get(fact, ()) if id(item) not in heard}
+    return sorted(found.values(), key=lambda item: (item.rule.id, item.rule.because))
+
+
+def _round(asked: Iterable[Compiled], known: Facts, errors: list[Verdict]) -> tuple[list[Compiled], list[Compiled]]:
+    """All these rules over the same facts: those that fire, and those that may yet."""
     now: list[Compiled] = []
     later: list[Compiled] = []
-    for item in pending:
+    for item in asked:
         try:
             if item.said is not None or item.fires(known):
                 now.append(item)
@@ -203,7 +240,7 @@ def _assertions(
     fresh: dict[str, Value] = {}
     by: dict[str, str] = {}
     clashes: dict[str, Verdict] = {}
-    for rule in (item.rule for item in fired):
+    for rule in [item.rule for item in fired if item.rule.then.facts]:
         for fact, value in rule.then.facts.items():
             if fact in contradicted:
                 continue
@@ -232,7 +269,7 @@ def _judgement(fired: Sequence[Compiled], known: Facts, derived: Mapping[str, Va
     verdicts: list[Verdict] = []
     stages: dict[str, tuple[Verdict, ...]] = {}
     for item in fired:
-        said = item.said or _verdicts(item.rule, known)
+        said = item.said or _verdicts(item.rule, item.words, known)
         verdicts += said
         if item.rule.then.stage:
             asking = tuple(verdict for verdict in said if verdict.effect == "stage")
@@ -244,28 +281,38 @@ def _judgement(fired: Sequence[Compiled], known: Facts, derived: Mapping[str, Va
     return Judgement(tuple(verdicts), derived, settings, stages, weight, any(item.rule.then.forbid for item in fired))
 
 
-def _verdicts(rule: Rule, known: Facts) -> list[Verdict]:
+def _verdicts(rule: Rule, words: Sequence[Word], known: Facts) -> list[Verdict]:
     """The verdicts of one fired rule, a verdict each conclusion."""
-    when, then = rule.when, rule.then
-    matched = [*when.all, *(condition for condition in when.any if as_test(condition)(known))]
-    facts = tuple([in_words(condition, known) for condition in matched])
-    concluded: list[tuple[Effect, bool, float, str]] = [
-        ("forbid", then.forbid, 0.0, rule.because),
-        ("prefer" if then.prefer > 0 else "avoid", bool(then.prefer), then.prefer, rule.because),
-        ("stage", bool(then.stage), 0.0, rule.because),
-        ("warn", bool(then.warn), 0.0, f"{then.warn} ({rule.because})"),
-        ("set", bool(then.set), 0.0, rule.because),
-        ("assert", bool(then.facts), 0.0, rule.because),
-    ]
-    return [Verdict(rule.id, effect, weight, because, rule.source, facts) for effect, holds, weight, because in concluded if holds]
+    then = rule.then
+    facts = tuple([word if isinstance(word, str) else in_words(word[0], known) for word in words if _shown(word, known)])
+    said: list[Verdict] = []
+    if then.forbid:
+        said.append(Verdict(rule.id, "forbid", 0.0, rule.because, rule.source, facts))
+    if then.prefer:
+        said.append(Verdict(rule.id, "prefer" if then.prefer > 0 else "avoid", then.prefer, rule.because, rule.source, facts))
+    if then.stage:
+        said.append(Verdict(rule.id, "stage", 0.0, rule.because, rule.source, facts, (f"stage {then.stage}",)))
+    if then.warn:
+        said.append(Verdict(rule.id, "warn", 0.0, f"{then.warn} ({rule.because})", rule.source, facts))
+    concluded: tuple[tuple[Effect, Facts], ...] = (("set", then.set), ("assert", then.facts))
+    for effect, values in concluded:
+        if values:
+            follows = tuple([f"{name} is {plainly(value)}" for name, value in sorted(values.items())])
+            said.append(Verdict(rule.id, effect, 0.0, rule.because, rule.source, facts, follows))
+    return said
+
+
+def _shown(word: Word, known: Facts) -> bool:
+    return isinstance(word, str) or word[1] is None or word[1](known)
 
 
 def _settings(fired: Sequence[Rule]) -> tuple[dict[str, Value], list[Verdict]]:
     """Every setting the rules agree on, and an error for each they do not."""
     asked: dict[str, list[Rule]] = {}
     for rule in fired:
-        for key in rule.then.set:
-            asked.setdefault(key, []).append(rule)
+        if rule.then.set:
+            for key in rule.then.set:
+                asked.setdefault(key, []).append(rule)
     settings: dict[str, Value] = {}
     clashes: list[Verdict] = []
     for key, rules in sorted(asked.items()):

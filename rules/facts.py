@@ -75,6 +75,7 @@ class Card:
     variants: tuple[Variant, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     notes: tuple[str, ...] = ()
+    reduced: Mapping[str, Any] = field(default_factory=dict)  # settings of a small one, where the variants are too large to test often
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +323,7 @@ class Verdict:
     because: str
     source: str
     facts: tuple[str, ...] = ()  # the conditions as they matched, "request.streaming is true"
+    follows: tuple[str, ...] = ()  # what it derives, sets or adds: "derived.weights is int8", "prune.align is 16", "stage prune"
 
 
 @dataclass(frozen=True, slots=True)

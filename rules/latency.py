@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from rules.facts import Card, Cost, Device, Kernels, Kind, Operator, Prediction, Rate, Variant
 from rules.kernels import forecast
 
-BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
 PUBLISHED = (0.4, 2.5)
 MEASURED = (0.59, 1.7)
 RECURRENT = ("LSTM", "GRU", "RNN")

@@ -9,9 +9,10 @@ concerns that folder is reported. No findings but notes means the knowledge is c
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from rules.facts import Rule
+from rules.facts import Condition, Rule
 from rules.finding import Finding
 from rules.knowledge import Knowledge
 from rules.lint_facts import findings as facts
@@ -52,8 +53,13 @@ def _disagreeing(known: Knowledge) -> list[Finding]:
 def _over_rules(known: Knowledge) -> list[Finding]:
     devices = list(known.devices.values())
     cells = {row.name: cells_of(known, row) for row in known.tasks.values()}
-    every: list[Rule] = [rule for row in known.tasks.values() for rule in row.rules]
+    every = [_in_its_task(rule, row.name) for row in known.tasks.values() for rule in row.rules]
     found = rules(known.rules, [cell for row in cells.values() for cell in row], beside=every, devices=devices)
     for row in known.tasks.values():
         found += rules(row.rules, cells[row.name], beside=known.rules, devices=devices, task=row.name)
     return found
+
+
+def _in_its_task(rule: Rule, task: str) -> Rule:
+    """A task's rule as a general one would have to say it."""
+    return replace(rule, when=replace(rule.when, all=(*rule.when.all, Condition("request.task", "is", task))))

@@ -15,6 +15,7 @@ from itertools import pairwise, product
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from rules.computed import COMPUTED
 from rules.conditions import CARD, Mismatch, as_test
 from rules.facts import Cell, Condition, Device, Facts, Request, Rule, Status, Value, When
 from rules.ranking import SHORT
@@ -44,7 +45,7 @@ class Domain:
 def domains() -> Mapping[str, Domain]:
     """What is known of the values of facts: from the types of the nouns they come from."""
     found = {f"request.{name}": _domain(hint) for name, hint in get_type_hints(Request).items()}
-    found["request.charset_size"] = Domain("whole")
+    found |= {f"request.{name}": Domain("whole") for name in ("charset_size", *COMPUTED)}
     found |= {f"device.{name}": _domain(hint) for name, hint in get_type_hints(Device).items()}
     found |= {f"card.{name}": Domain("text", absent=False) for name in CARD if name != "year"}
     found[STATUS] = Domain("text", get_args(Status), absent=False)

@@ -10,10 +10,11 @@ first, so that a tighter budget never leads to a slower pick.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
-from rules.conditions import CARD
+from rules.conditions import CARD, kind_of
 from rules.engine import Judgement, Ruleset, asked_of, compile_rules, judge, specialise
 from rules.facts import (
     STAGES,
@@ -33,11 +34,17 @@ from rules.facts import (
     Variant,
     Verdict,
 )
-from rules.latency import cost_of, memory_of, predict, shipped_precision, size_of
+from rules.latency import BYTES, cost_of, memory_of, predict, shipped_precision, size_of
 
 PRUNED = 0.5  # what structured pruning may leave of a net: the low end of the size and memory of what is built here
-SHORT = {"latency_ms": "latency", "size_bytes": "size", "ram_bytes": "ram"}  # budget.latency, derived.latency_tight …
-NAMES = {"latency_ms": "latency", "size_bytes": "size", "ram_bytes": "memory"}
+SHORT = {
+    "latency_ms": "latency",
+    "size_bytes": "size",
+    "ram_bytes": "ram",
+    "flash_bytes": "flash",
+}  # budget.latency, derived.latency_tight …
+NAMES = {"latency_ms": "latency", "size_bytes": "size", "ram_bytes": "memory", "flash_bytes": "flash"}
+TAILS = ("p90", "p99")  # of a latency budget: the high end of an estimate has to meet it, not the middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Contender:
     variant: Variant | None
     facts: Facts
     prediction: Prediction | None
-    estimates: Mapping[str, tuple[float, float]]  # of what each budget limits: (low end, middle)
+    estimates: Mapping[str, tuple[float, float, float]]  # of what each budget limits: (low end, middle, high end)
     size_kind: Kind
     ruleset: Ruleset  # as far as this contender leaves it open
     asks: frozenset[str]  # the facts of the request that its rules look at
@@ -63,9 +70,12 @@ class Contest:
     device: Device
     contenders: tuple[Contender, ...]
     rules: tuple[Rule, ...]
+    compared: Mapping[str, Sequence[float]] = field(default_factory=dict)  # the numbers that rules compare each fact of the request with
+    known: dict[object, Candidate] = field(default_factory=dict, compare=False, repr=False)  # judgements that what-if made, for it to reuse
 
 
-Judge = Callable[[Contender, Contest, Facts], Candidate]
+Limits = Mapping[str, float]  # the budgets in force
+Judge = Callable[[Contender, Limits, Facts], Candidate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +100,22 @@ def contest(
     entrants = tuple(
         _contender(cell, cards[cell.architecture], row.name, device, costs.get(cell.architecture, ()), ruleset) for cell in row.cells
     )
-    return Contest(row, device, entrants, rules)
+    return Contest(row, device, entrants, rules, _compared(rules))
+
+
+def _compared(rules: Sequence[Rule]) -> dict[str, Sequence[float]]:
+    """For each fact of the request, the numbers that rules compare it with, ascending."""
+    found: dict[str, set[float]] = {}
+    for rule in rules:
+        for condition in (*rule.when.all, *rule.when.any, *rule.when.none):
+            if condition.fact.startswith("request.") and kind_of(condition.value) == "number":
+                found.setdefault(condition.fact, set()).add(float(condition.value))  # type: ignore[arg-type]
+    return {fact: sorted(values) for fact, values in found.items()}
 
 
 def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequence[Cost], ruleset: Ruleset) -> Contender:
     variant = next((item for item in card.variants if not cell.variant or item.name == cell.variant), None)
-    precision = shipped_precision(card, device)
+    precision = _precision(card, device)
     cost = cost_of(card, variant, costs, precision) if variant else None
     prediction = predict(variant, cost, device, precision) if variant else None
     size = size_of(variant, cost, precision) if variant else None
@@ -119,13 +139,20 @@ def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequenc
     return Contender(cell, card, variant, facts, prediction, _estimates(card, prediction, size, memory), kind, mine, asked_of(mine))
 
 
-def _estimates(card: Card, prediction: Prediction | None, size: int | None, memory: int | None) -> dict[str, tuple[float, float]]:
+def _precision(card: Card, device: Device) -> str:
+    """What ships: the one precision there is, where there is only one, else the pipeline's own choice."""
+    only = device.precisions[0] if len(device.precisions) == 1 else ""
+    return only if only in BYTES else shipped_precision(card, device)
+
+
+def _estimates(card: Card, prediction: Prediction | None, size: int | None, memory: int | None) -> dict[str, tuple[float, float, float]]:
+    """What ships is stored in flash as it is, so the two budgets limit the same file; the runtime beside it is not counted."""
     left = PRUNED if card.status != "reference" else 1.0
-    found = {"size_bytes": (size * left, float(size))} if size else {}
+    found = {name: (size * left, float(size), float(size)) for name in ("size_bytes", "flash_bytes")} if size else {}
     if memory:
-        found["ram_bytes"] = (memory * left, float(memory))
+        found["ram_bytes"] = (memory * left, float(memory), float(memory))
     if prediction:
-        found["latency_ms"] = (prediction.low_ms, prediction.mid_ms)
+        found["latency_ms"] = (prediction.low_ms, prediction.mid_ms, prediction.high_ms)
     return found
 
 
@@ -148,29 +175,46 @@ def _device_facts(device: Device) -> dict[str, Value | None]:
 def hold(contest: Contest, request: Facts, *, judged: Judge | None = None) -> Outcome:
     """Judge every contender under the request's facts (`request.…`), and rank them. `judged` takes the place of `judged_in`."""
     judged = judged or judged_in
+    limits, middle = limits_of(contest.device, request), middle_of(request)
     kept: list[tuple[tuple[object, ...], Candidate]] = []
     refused: list[tuple[tuple[object, ...], Candidate]] = []
     for entrant in contest.contenders:
-        candidate = judged(entrant, contest, request)
-        forbids = sum(verdict.effect == "forbid" for verdict in candidate.verdicts)
-        miss = _miss(entrant, contest.device, request)
+        candidate = judged(entrant, limits, request)
+        forbids = sum([verdict.effect == "forbid" for verdict in candidate.verdicts])
         place = (
             candidate.status == "reference",
             forbids,
-            miss,
+            _miss(entrant, limits, middle),
             -candidate.score,
             _cost(entrant),
             candidate.architecture,
             candidate.variant,
         )
         (refused if forbids else kept).append((place, candidate))
-    return Outcome(*(tuple(candidate for _, candidate in sorted(group, key=lambda pair: pair[0])) for group in (kept, refused)))
+    return Outcome(*(tuple([candidate for _, candidate in sorted(group, key=_first)]) for group in (kept, refused)))
 
 
-def _miss(entrant: Contender, device: Device, request: Facts) -> tuple[int, tuple[str, ...], float]:
-    """How many budgets the middle of an estimate exceeds, which, and by how much: the product of those estimates, for equal budgets."""
-    missed = [(name, mid) for name, (_, mid) in entrant.estimates.items() if mid > _limit(name, device, request)]
-    return (len(missed), tuple(name for name, _ in missed), prod(mid for _, mid in missed) if missed else 0.0)
+def _first(pair: tuple[tuple[object, ...], Candidate]) -> Any:
+    return pair[0]
+
+
+def limits_of(device: Device, request: Facts) -> dict[str, float]:
+    """The budgets in force; one that is not stated is not there. Memory is never more than the device has."""
+    stated = {name: request.get(f"request.{name}") for name in SHORT}
+    limits = {name: float(limit) for name, limit in stated.items() if isinstance(limit, int | float)}
+    limits["ram_bytes"] = min(limits.get("ram_bytes", device.ram_bytes), device.ram_bytes)
+    return limits
+
+
+def middle_of(request: Facts) -> int:
+    """Which end of a latency estimate has to meet the budget: the middle (1), or for a tail of the distribution the high end (2)."""
+    return 2 if request.get("request.percentile") in TAILS else 1
+
+
+def _miss(entrant: Contender, limits: Limits, middle: int) -> tuple[int, tuple[str, ...], float]:
+    """How many budgets an estimate exceeds, which, and by how much: the product of those estimates, for equal budgets."""
+    missed = [(name, ends[middle]) for name, ends in entrant.estimates.items() if name in limits and ends[middle] > limits[name]]
+    return (len(missed), tuple([name for name, _ in missed]), prod([end for _, end in missed]) if missed else 0.0)
 
 
 def _cost(entrant: Contender) -> float:
@@ -178,9 +222,9 @@ def _cost(entrant: Contender) -> float:
     return entrant.prediction.mid_ms if entrant.prediction else float("inf")
 
 
-def judged_in(entrant: Contender, contest: Contest, request: Facts) -> Candidate:
+def judged_in(entrant: Contender, limits: Limits, request: Facts) -> Candidate:
     """One contender with everything that the rules and the budgets say of it."""
-    budgets, tight = _budgets(entrant, contest.device, request)
+    budgets, tight = _budgets(entrant, limits, request)
     found = judge({**entrant.facts, **request, **tight}, entrant.ruleset)
     verdicts = (*budgets, *_honesty(entrant, found), *found.verdicts)
     forbidden = found.forbidden or any(verdict.effect == "forbid" for verdict in budgets)
@@ -205,42 +249,40 @@ def judged_in(entrant: Contender, contest: Contest, request: Facts) -> Candidate
     )
 
 
-def _budgets(entrant: Contender, device: Device, request: Facts) -> tuple[list[Verdict], dict[str, Value]]:
+def _budgets(entrant: Contender, limits: Limits, request: Facts) -> tuple[list[Verdict], dict[str, Value]]:
     """The budgets as verdicts: refused where even the low end misses, a warning where only the middle does."""
     said: list[Verdict] = []
     tight: dict[str, Value] = {}
-    for name, (low, mid) in entrant.estimates.items():
-        limit = _limit(name, device, request)
-        if mid <= limit:
+    middle = middle_of(request)
+    for name, ends in entrant.estimates.items():
+        if name not in limits or ends[middle] <= limits[name]:
             continue
+        limit, low, reached = limits[name], ends[0], ends[middle]
         rule = f"budget.{SHORT[name]}"
+        tail = name == "latency_ms" and middle == 2
+        where = f"at the high end, which stands for {request['request.percentile']}" if tail else "in the middle"
         matched = (
             f"request.{name} is {amount(name, limit)}",
-            f"estimated {amount(name, low)} at the least, {amount(name, mid)} in the middle",
+            f"estimated {amount(name, low)} at the least, {amount(name, reached)} {where}",
         )
         if low > limit:
             said.append(Verdict(rule, "forbid", 0.0, _exceeds(name, low, limit, ours=entrant.card.status != "reference"), "", matched))
             continue
-        because = f"may miss the {NAMES[name]} budget of {amount(name, limit)}: the middle of the estimate is {amount(name, mid)}"
+        end = f"high end of the estimate, which stands for {request['request.percentile']}," if tail else "middle of the estimate"
+        because = f"may miss the {NAMES[name]} budget of {amount(name, limit)}: the {end} is {amount(name, reached)}"
         said.append(Verdict(rule, "warn", 0.0, because, "", matched))
         tight[f"derived.{SHORT[name]}_tight"] = True
     return said, tight
 
 
-def levels(entrant: Contender, device: Device, request: Facts) -> tuple[int, ...]:
+def levels(entrant: Contender, limits: Limits, middle: int) -> tuple[int, ...]:
     """Where each estimate stands to its budget: 0 within, 1 may miss, 2 refused. All that a budget says follows from it."""
-    found: list[int] = []
-    for name, (low, mid) in entrant.estimates.items():
-        limit = _limit(name, device, request)
-        found.append(0 if mid <= limit else 1 if low <= limit else 2)
-    return tuple(found)
-
-
-def _limit(name: str, device: Device, request: Facts) -> float:
-    """The budget in force; endless when nothing is stated. Memory is never more than the device has."""
-    stated = request.get(f"request.{name}")
-    limit = float(stated) if isinstance(stated, int | float) else float("inf")
-    return min(limit, device.ram_bytes) if name == "ram_bytes" else limit
+    return tuple(
+        [
+            0 if name not in limits or ends[middle] <= limits[name] else 1 if ends[0] <= limits[name] else 2
+            for name, ends in entrant.estimates.items()
+        ]
+    )
 
 
 def _exceeds(name: str, low: float, limit: float, *, ours: bool) -> str:
@@ -272,20 +314,18 @@ def _honesty(entrant: Contender, found: Judgement) -> tuple[Verdict, ...]:
 
 def _plan(entrant: Contender, found: Judgement) -> tuple[PlannedStage, ...]:
     """The stages the rules asked for, in the order of a plan, with the settings they set."""
-    asked = dict(found.stages)
+    by_stage: dict[str, dict[str, Value]] = {}
+    for key, value in found.settings.items():
+        stage, _, name = key.partition(".")
+        by_stage.setdefault(stage, {})[name] = value
     planned: list[PlannedStage] = []
     for stage in STAGES:
-        if stage == "distil" and not entrant.cell.teacher:
+        reasons = found.stages.get(stage, ())
+        if (stage == "distil" and not entrant.cell.teacher) or not (reasons or stage in _ALWAYS):
             continue
-        reasons, ids = asked.get(stage, ()), []
-        if reasons:
-            because, ids = "; ".join(verdict.because for verdict in reasons), [verdict.rule for verdict in reasons]
-        elif stage in _ALWAYS:
-            because, ids = _ALWAYS[stage], [f"plan.{stage}"]
-        else:
-            continue
-        settings = {key.partition(".")[2]: value for key, value in found.settings.items() if key.startswith(f"{stage}.")}
-        planned.append(PlannedStage(stage, settings, because, ", ".join(ids)))
+        because = "; ".join([verdict.because for verdict in reasons]) if reasons else _ALWAYS[stage]
+        ids = ", ".join([verdict.rule for verdict in reasons]) if reasons else f"plan.{stage}"
+        planned.append(PlannedStage(stage, by_stage.get(stage, {}), because, ids))
     return tuple(planned)
 
 

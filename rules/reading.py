@@ -235,6 +235,7 @@ def card(table: Table, name: str) -> Card:
         variants=tuple(map(_variant, table.tables("variant"))),
         evidence=tuple(map(_evidence, table.tables("evidence"))),
         notes=table.texts("notes", ()),
+        reduced=table.table("reduced").each(lambda each, key: each.plain(key)),
     )
     table.done()
     if status == "built" and not (found.variants and ":" in found.builds):

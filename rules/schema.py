@@ -239,6 +239,7 @@ def _card() -> Schema:
         variant=_list(variant),
         evidence=_list(_evidence()),
         notes=_texts(),
+        reduced={"type": "object", "additionalProperties": {"$ref": "#/$defs/plain"}},
     )
     nothing: Schema = {"builds": {"const": ""}}
     built: Schema = {"required": ["variant", "builds"], "properties": {"variant": {"minItems": 1}, "builds": {"pattern": ":"}}}

@@ -11,20 +11,37 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
+from rules.computed import COMPUTED, through, with_computed
 from rules.facts import Candidate, Direction, Facts, Flip, Recommendation, Value, Verdict
 from rules.problems import unknown
-from rules.ranking import Contender, Contest, Outcome, hold, judged_in, levels, name_of, pick
+from rules.ranking import Contender, Contest, Limits, Outcome, hold, judged_in, levels, middle_of, name_of, pick
 
-NUMBERS = ("latency_ms", "size_bytes", "ram_bytes", "examples", "charset_size")
-WHOLE = ("size_bytes", "ram_bytes", "examples", "charset_size")
-LEAST = {"latency_ms": 0.0, "size_bytes": 1, "ram_bytes": 1, "examples": 0, "charset_size": 1}
+LEAST = {
+    "latency_ms": 0.0,
+    "size_bytes": 1,
+    "ram_bytes": 1,
+    "flash_bytes": 1,
+    "examples": 0,
+    "per_class": 0,
+    "classes": 1,
+    "length": 1,
+    "resolution": 1,
+    "charset_size": 1,
+}
+NUMBERS = tuple(LEAST)
+WHOLE = tuple(name for name in NUMBERS if name != "latency_ms")
+TWICE = {"flash_bytes": "size_bytes"}  # limits the same estimate: worth trying only where it is stated
 SWITCHES: dict[str, tuple[Value, ...]] = {
+    "percentile": ("p50", "p90", "p99"),
     "streaming": (True, False),
+    "generate": (True, False),
     "explain": (True, False),
     "pretrained": (True, False),
     "licence": ("any", "permissive"),
+    "energy": ("milliwatt", "watt", "mains"),
 }
-PER_DIRECTION = 3  # flips of one fact in one direction that are worth reading
+PER_DIRECTION = 3  # flips of one fact in one direction that are worth reading beside an answer
+MOST_KNOWN = 5000  # judgements that a contest remembers
 
 
 class Flips(Sequence[Flip]):
@@ -64,16 +81,27 @@ class Flips(Sequence[Flip]):
         return repr(self._all())
 
 
-def flips(contest: Contest, request: Facts) -> tuple[Flip, ...]:
-    """Every single change of the request that changes the answer, the device staying. Nearest thresholds first."""
-    trial = _Trial(contest)
+def flips(contest: Contest, request: Facts, *, most: int = PER_DIRECTION) -> tuple[Flip, ...]:
+    """Every single change of the request that changes the answer, the device staying. Nearest thresholds first.
+
+    `most` limits how many are told of one fact in one direction.
+    """
+    trial = _Trial(contest, most)
     now = trial.answer(request)
     found: list[Flip] = []
     for name in NUMBERS:
-        found += _number(trial, request, name, now)
+        if name not in TWICE or request.get(f"request.{name}") is not None:
+            found += _number(trial, request, name, now)
     for name, values in SWITCHES.items():
         found += _switch(trial, request, name, values, now)
     return tuple(found)
+
+
+def between(fact: str, stands: Value | None, value: Value, outcomes: tuple[Outcome, Outcome]) -> Flip | None:
+    """The flip that `value` instead of what stands brings, from the first outcome to the second; None where the answer is the same."""
+    built = any(candidate.status != "reference" for outcome in outcomes for candidate in (*outcome.kept, *outcome.refused))
+    now, then = (_Answer(outcome, built=built) for outcome in outcomes)
+    return _flip(fact, stands, (0.0, value, "becomes"), now, then)
 
 
 class _Answer:
@@ -96,27 +124,31 @@ class _Answer:
 class _Trial:
     """One contest held many times. A contender is judged anew only where a number crossed something that it is compared with."""
 
-    __slots__ = ("_built", "_known", "_places", "_points", "contest")
+    __slots__ = ("_built", "_known", "_places", "_points", "contest", "most")
 
-    def __init__(self, contest: Contest) -> None:
+    def __init__(self, contest: Contest, most: int = PER_DIRECTION) -> None:
         self.contest = contest
-        self._points = {name: _compared(contest, name) for name in NUMBERS}
+        self.most = most
+        self._points = {name: compared(contest, name) for name in (*NUMBERS, *COMPUTED)}
         self._built = any(
             entrant.card.status != "reference" for entrant in contest.contenders
         )  # else the best reference stands for the pick
-        self._known: dict[object, Candidate] = {}
+        self._known: dict[object, Candidate] = contest.known
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
         self._places: dict[str, tuple[int, int] | None] = {}
 
     def answer(self, request: Facts) -> _Answer:
         """The answer under these facts. What it says is right in all but the figures of a budget."""
+        request = with_computed(request)
         self._places = {f"request.{name}": _place(points, request.get(f"request.{name}")) for name, points in self._points.items()}
         return _Answer(hold(self.contest, request, judged=self._judged), built=self._built)
 
-    def _judged(self, entrant: Contender, contest: Contest, request: Facts) -> Candidate:
+    def _judged(self, entrant: Contender, limits: Limits, request: Facts) -> Candidate:
         asked = [self._places.get(fact, request.get(fact)) for fact in entrant.asks]
-        key = (id(entrant), *asked, levels(entrant, contest.device, request))
+        key = (id(entrant), *asked, levels(entrant, limits, middle_of(request)))
         if key not in self._known:
-            self._known[key] = judged_in(entrant, contest, request)
+            self._known[key] = judged_in(entrant, limits, request)
         return self._known[key]
 
 
@@ -125,27 +157,25 @@ def _place(points: Sequence[float], value: object) -> tuple[int, int] | None:
     return (bisect_left(points, value), bisect_right(points, value)) if isinstance(value, int | float) else None
 
 
-def _compared(contest: Contest, name: str) -> list[float]:
+def compared(contest: Contest, name: str) -> Sequence[float]:
     """The values that the rules compare a number of the request with, ascending."""
-    fact = f"request.{name}"
-    conditions = (condition for rule in contest.rules for condition in (*rule.when.all, *rule.when.any, *rule.when.none))
-    values = (condition.value for condition in conditions if condition.fact == fact)
-    return sorted({float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)})
+    return contest.compared.get(f"request.{name}", ())
 
 
-def thresholds(contest: Contest, name: str) -> list[tuple[float, bool]]:
+def thresholds(contest: Contest, name: str, request: Facts) -> list[tuple[float, bool]]:
     """The values of a number of the request at which anything can change, ascending; True where a rule compares with it.
 
     At a budget's own thresholds (where it refuses, where it begins to warn) the value itself is still within; a rule may go either way.
     """
-    compared = set(_compared(contest, name))
-    limits = {point for entrant in contest.contenders for point in entrant.estimates.get(name, ())}
-    return [(value, value in compared) for value in sorted(compared | limits) if value > 0]
+    asked = {*compared(contest, name), *through(name, request, {fact: compared(contest, fact) for fact in COMPUTED})}
+    middle = middle_of(request)
+    limits = {ends[place] for entrant in contest.contenders if (ends := entrant.estimates.get(name)) for place in (0, middle)}
+    return [(value, value in asked) for value in sorted(asked | limits) if value > 0]
 
 
 def _number(trial: _Trial, request: Facts, name: str, now: _Answer) -> list[Flip]:
     """Walk away from where the request stands, down and up, and note where the answer changes."""
-    points = thresholds(trial.contest, name)
+    points = thresholds(trial.contest, name, request)
     if not points:
         return []
     fact = f"request.{name}"
@@ -196,7 +226,7 @@ def _walk(trial: _Trial, request: Facts, name: str, steps: Sequence[Step], *, no
         if flip and (then.pick != before.pick or (then.pick == now.pick and _names(then) != _names(before))):
             found.append(flip)
         before = then
-        if len(found) == PER_DIRECTION or not then.pick:
+        if len(found) == trial.most or not then.pick:
             break
     return found
 
@@ -230,7 +260,8 @@ def _blame(now: _Answer, then: _Answer) -> str:
         ("prefer", then, now, now.pick),
     ):
         old = {verdict.rule for verdict in without.said_of(name) if verdict.effect == effect}
-        new = [verdict.rule for verdict in having.said_of(name) if verdict.effect == effect and verdict.rule not in old]
+        said = [verdict.rule for verdict in having.said_of(name) if verdict.effect == effect and verdict.rule not in old]
+        new = [rule for rule in said if effect != "warn" or rule.startswith("budget.")]  # other warnings move nobody
         if new:
             return new[0]
     return ""

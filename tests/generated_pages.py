@@ -1,4 +1,4 @@
-"""The pages that are made from the code: docs/stages.md and docs/matrix.md. `python tests/generated_pages.py` writes them.
+"""The pages that are made from the code and the knowledge: docs/stages.md, docs/matrix.md and docs/article.md. `python tests/generated_pages.py` writes them.
 
 `tests/test_docs.py` compares what is committed with what this makes.
 """
@@ -17,6 +17,7 @@ if str(ROOT) not in sys.path:  # run as a script
     sys.path.insert(0, str(ROOT))
 
 from compress.plan import MODULE_STAGES, ORDER, settings_class  # noqa: E402  # after the path is known
+from rules.facts import Source  # noqa: E402
 
 AGAIN = "python tests/generated_pages.py"
 NOTE = f"<!-- Made from the code by `{AGAIN}`. Edit the code. -->"
@@ -147,7 +148,63 @@ def matrix() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/stages.md": stages, "docs/matrix.md": matrix}
+VERDICTS = {
+    "right": "it holds",
+    "imprecise": "partly, or only under conditions",
+    "wrong": "it does not hold",
+    "unsourced": "a figure without data, benchmark or citation: no evidence",
+    "opinion": "a forecast, not a fact",
+}
+
+
+def article() -> str:
+    """docs/article.md: every claim of the source article with its verdict, and what is done about the challenges it names."""
+    from advisor.sections import about_challenge, runnable, with_sources
+    from rules.knowledge import load
+
+    known = load()
+    claims = list(known.claims.values())
+    lines = [
+        "# The source article, claim by claim",
+        "",
+        "What the survey that this project started from claims, in our words and in its order, with today's verdict and the fact.",
+        "",
+        NOTE,
+        "",
+        "`advisor explain CLAIM` tells one of them with its sources; so does any word of the article (`advisor explain attention`).",
+        "Verdicts, and how often:",
+        "",
+        "| verdict | means | claims |",
+        "|---|---|---|",
+        *(f"| {verdict} | {means} | {sum(claim.verdict == verdict for claim in claims)} |" for verdict, means in VERDICTS.items()),
+    ]
+    for part in dict.fromkeys(claim.part for claim in claims):
+        lines += ["", f"## {part}"]
+        for claim in (claim for claim in claims if claim.part == part):
+            lines += [
+                "",
+                f"### {claim.id}",
+                "",
+                f"The article: {claim.says}.  ",
+                f"**{claim.verdict.capitalize()}.** {with_sources(claim)}",
+            ]
+            lines += ["", *(f"- see: `{runnable(see)}`" for see in claim.see)] if claim.see else []
+    lines += ["", "## The challenges it names, and what is done about them"]
+    for row in known.challenges.values():
+        lines += ["", f"### {row.id}", "", f"Against {row.title}, in this order (claim [{row.claim}](#{row.claim})):", ""]
+        lines += [f"- {label}: {text}" for label, text in about_challenge(row)]
+    cited = dict.fromkeys([name for claim in claims for name in claim.sources])
+    cited |= dict.fromkeys(remedy.source for row in known.challenges.values() for remedy in row.remedies)
+    lines += ["", "## Sources", "", *(_source(known.sources[name]) for name in sorted(cited))]
+    return "\n".join(lines) + "\n"
+
+
+def _source(source: Source) -> str:
+    where = f"<{source.url}>" if "://" in source.url else f"`{source.url}`"
+    return f"- [{source.id}] {source.title} ({source.year}), {where}" + (f" {source.note}" if source.note else "")
+
+
+PAGES = {"docs/stages.md": stages, "docs/matrix.md": matrix, "docs/article.md": article}
 
 if __name__ == "__main__":
     for place, make in PAGES.items():

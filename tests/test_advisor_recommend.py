@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.answer import as_json, next_commands, recommendation, why_not
-from advisor.catalogue import devices, explain, matrix
+from advisor.catalogue import devices
+from advisor.explained import explain
 from advisor.flips import in_words, rounded
+from advisor.matrix import matrix
 from advisor.recommend import contest_for, device, facts_of, plan_toml, recommend
 from advisor.text import columns, md_table, paragraph, three
 from rules.facts import STAGES, Flip, Request

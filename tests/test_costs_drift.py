@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.make_costs import KNOWLEDGE, built, count, text
+from bench.make_costs import KNOWLEDGE, built, count, shape_of, stand_in, text
 
 CARDS = {card["name"]: card for card in built()}
 
@@ -27,7 +27,9 @@ def test_counting_again_gives_what_is_recorded(architecture: str, variant: str) 
 def test_every_built_variant_is_counted_in_both_precisions_and_no_other(architecture: str) -> None:
     found = [(cost["variant"], cost["precision"], cost["shape"]) for cost in recorded(architecture)["costs"]]
     sizes = [size["name"] for size in CARDS[architecture]["variant"]]
-    assert found == [(size, precision, f"1x1x32x{width}") for size in sizes for precision in ("fp32", "int8") for width in (128, 320)]
+    precisions = ("fp32",) if CARDS[architecture]["traits"]["int8"] == "none" else ("fp32", "int8")
+    shapes = [shape_of(feeds) for feeds in stand_in(architecture)[1].probes().values()]
+    assert found == [(size, precision, shape) for size in sizes for precision in precisions for shape in shapes]
 
 
 @pytest.mark.parametrize("architecture", CARDS)
@@ -39,7 +41,7 @@ def test_a_card_says_what_was_counted(architecture: str) -> None:
         assert {sum(operator["macs"] for operator in cost["operators"]) for cost in at_its_shape} == {size["macs"]}
 
 
-@pytest.mark.parametrize("architecture", CARDS)
+@pytest.mark.parametrize("architecture", [name for name in CARDS if name in ("crnn", "svtr", "cnn-ctc")])
 def test_costs_grow_with_the_line_and_the_weights_do_not(architecture: str) -> None:
     costs = {(cost["variant"], cost["precision"], cost["shape"]): cost for cost in recorded(architecture)["costs"]}
     for (variant, precision, shape), narrow in costs.items():

@@ -77,12 +77,14 @@ class LineData:
         """Outputs a model needs: a class a label, and the blank."""
         return len(self.labels) + 1
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What a builder is given."""
+        return {"classes": self.classes}
+
     @cached_property
     def signature(self) -> Signature:
-        """image (batch, 1, 32, width) → logits (batch, time, classes)."""
-        ranges = {"batch": (1, 64, 1), "width": (lines.NARROWEST, lines.WIDEST, lines.MULTIPLE)}
-        image = Port("image", "float32", ("batch", 1, lines.HEIGHT, "width"), ranges)
-        return Signature((image,), (Port("logits", "float32", ("batch", "time", self.classes)),))
+        return signature(self.classes)
 
     def count(self, split: Split) -> int:
         return len(self._lines[split])
@@ -217,6 +219,13 @@ class LineData:
             "median_width": float(np.median([one.pixels.shape[1] for one in held])) if held else 0.0,
             "sha256": digest.hexdigest(),
         }
+
+
+def signature(classes: int) -> Signature:
+    """image (batch, 1, 32, width) → logits (batch, time, classes)."""
+    ranges = {"batch": (1, 64, 1), "width": (lines.NARROWEST, lines.WIDEST, lines.MULTIPLE)}
+    image = Port("image", "float32", ("batch", 1, lines.HEIGHT, "width"), ranges)
+    return Signature((image,), (Port("logits", "float32", ("batch", "time", classes)),))
 
 
 def _chosen(named: tuple[Line, ...], limit: int | None) -> tuple[Line, ...]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 
 def names() -> list[str]:
-    """Every built-in task."""
-    return sorted(module.name for module in iter_modules(__path__))
+    """Every built-in task, as the matrix names it."""
+    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__))
+
+
+def task(name: str) -> Any:
+    """The TASK of one of `names()`."""
+    return import_module(f"advisor.tasks.{name.replace('-', '_')}").TASK

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.data import charset, digits, lmdb, manifest
 from advisor.data.corpus import SPLITS
-from advisor.data.textlines import CER, LineData
+from advisor.data.textlines import CER, PROBES, LineData, signature
+from advisor.stand_in import StandIn
 from rules.examples import Metric
 from rules.problems import Problem, unknown
 
@@ -37,6 +38,15 @@ class OcrTask:
     alpha: float = 0.5
     blank_weight: float = 0.1  # of a frame the teacher is sure is blank
     sequence: float = 0.0  # weight of CTC towards the teacher's own reading
+
+    @property
+    def counted(self) -> Mapping[str, Any]:
+        """What the data would give a builder where cards are counted: 95 printable ASCII characters and the blank."""
+        return {"classes": 96}
+
+    def stand_in(self, given: Mapping[str, Any]) -> StandIn:
+        """Random lines of two widths, as a net for `given` takes them."""
+        return StandIn(signature(given["classes"]), {f"w{width}": {"width": width} for width in PROBES})
 
     def open(self, source: Path | None, *, seed: int = 0, settings: Mapping[str, Any] | None = None) -> LineData:
         """The data at `source` (a folder or an LMDB), or the built-in digits.
