@@ -78,8 +78,13 @@ def with_request(command: Any) -> Any:
 @with_request
 @click.option("--format", "form", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plan to this file.")
+@click.option("--measure", is_flag=True, help="Build the first candidates, time them on this machine and judge by that. Needs torch.")
+@click.option("--top", type=click.IntRange(1, 50), default=3, show_default=True, help="How many candidates --measure times.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @with_knowledge
-def recommend(task: str, device: str, form: str, output: Path | None, overlay: Path | None, **limits: Any) -> None:
+def recommend(
+    task: str, device: str, form: str, output: Path | None, measure: bool, top: int, quiet: bool, overlay: Path | None, **limits: Any
+) -> None:
     """Recommend an architecture and a compression plan: why, why not the others, and what would change the answer."""
     from advisor.answer import recommendation as render
     from advisor.asking import request
@@ -88,15 +93,43 @@ def recommend(task: str, device: str, form: str, output: Path | None, overlay: P
     from advisor.recommend import recommend as judge
     from rules.knowledge import load
 
-    answer = judge(request(task, device, **limits), load(overlay))
-    click.echo(render(answer, form, plan=str(output) if output else ""))
-    remember(answer, plan=str(output) if output else "")
+    asked, known, plan = request(task, device, **limits), load(overlay), str(output) if output else ""
+    answer = judge(asked, known)
+    found = _measured(answer, known, top=top, quiet=quiet) if measure else None
+    if found is None:
+        click.echo(render(answer, form, plan=plan))
+    else:
+        answer = judge(asked, known)  # by what was measured
+        click.echo(found.beside(answer, form, plan=plan))
+    remember(answer, plan=plan)
     if output is None:
         return
     from compress.files import write_text
 
     write_text(output, plan_toml(answer))
     click.echo(f"plan written to {output}", err=True)
+
+
+def _measured(answer: Any, known: Any, *, top: int, quiet: bool) -> Any:
+    """Build and time the first candidates of an answer here, and store what was found: the report of predicted against measured."""
+    from datetime import UTC, datetime
+
+    from advisor.evidence_store import add
+    from advisor.measuring import Report, facts, nets, refuse_elsewhere, rest, rows
+
+    refuse_elsewhere(answer)
+    chosen = nets(answer, known, top=top)
+    if not chosen:
+        return Report([], rest(answer, [], {}))
+    from compress.measuring import measure
+    from compress.progress import choose
+    from compress.runtime import environment
+    from compress.target import target_for
+
+    times = measure(chosen, target=target_for(answer.device), precisions=answer.device.precisions, progress=choose(quiet=quiet))
+    runtime, at = str(environment()["onnxruntime"]), datetime.now(UTC).isoformat(timespec="seconds")
+    add(facts(answer, chosen, times.timed, spread=times.spread, runtime=runtime, at=at))
+    return Report(rows(chosen, times.timed), rest(answer, chosen, times.failed), spread=times.spread, noisy=times.noisy)
 
 
 @advisor.command()
@@ -169,6 +202,62 @@ def calibrate(seconds: float, seed: int, output: Path | None, quiet: bool) -> No
     for name, rate in found.rates.items():
         click.echo(f"{name:<8}{rate_in_words(rate)}")
     click.echo(f"written to {path}", err=True)
+
+
+@advisor.group()
+def evidence() -> None:
+    """What was measured on this machine: later recommendations for it prefer that to what they would predict."""
+
+
+ONE_ARCHITECTURE = click.option("--architecture", metavar="NAME", help="Only what was measured of NAME.")
+
+
+@evidence.command("list")
+@ONE_ARCHITECTURE
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def evidence_list(architecture: str | None, form: str) -> None:
+    """Every fact in the store, the oldest first."""
+    from advisor.evidence import listed, matching
+
+    click.echo(listed(matching((), architecture), form))
+
+
+@evidence.command("export")
+@click.argument("folder", type=click.Path(path_type=Path))
+@ONE_ARCHITECTURE
+def evidence_export(folder: Path, architecture: str | None) -> None:
+    """Write the newest facts into FOLDER as evidence that --knowledge FOLDER reads, with the sources it cites."""
+    from advisor.evidence import exported, matching
+    from compress.files import write_text
+
+    files, unknown = exported(matching((), architecture), folder)
+    for name, text in reversed(files.items()):  # the sources first: evidence that cites none is refused
+        click.echo(write_text(folder / name, text))
+    for name in unknown:
+        click.echo(f"left out: {name}, which neither we nor {folder} have a card for", err=True)
+
+
+@evidence.command("forget")
+@click.argument("ids", metavar="[ID]...", type=click.IntRange(min=1), nargs=-1)
+@ONE_ARCHITECTURE
+@click.option("--all", "everything", is_flag=True, help="All there is.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def evidence_forget(ids: tuple[int, ...], architecture: str | None, everything: bool, yes: bool) -> None:
+    """Take facts out of the store, by ID (`advisor evidence list` shows them), by architecture, or all."""
+    from advisor.evidence import matching
+    from advisor.evidence_store import forget
+
+    if not (ids or architecture or everything) or (everything and (ids or architecture)):
+        raise click.UsageError("say which: IDs, --architecture NAME, or --all")
+    facts = matching(ids, architecture)
+    what = f"{len(facts)} fact{'' if len(facts) == 1 else 's'}"
+    if facts and not yes:
+        if not sys.stdin.isatty():
+            raise Problem(f"{what} would be forgotten, and there is nobody to ask", remedy="--yes")
+        if not click.confirm(f"forget {what}?", err=True):
+            click.echo("nothing was forgotten")
+            return
+    click.echo(f"forgot {forget(fact.id for fact in facts)} of {what}")
 
 
 @advisor.command()

@@ -163,7 +163,8 @@ def _latency(candidate: Candidate) -> str:
     if found is None:
         return "not predicted: nothing was counted, or the device has no rate"
     cited = "".join(f" [{source}]" for source in found.sources)
-    return f"{_interval(candidate)}, an {found.kind}: {found.basis}{cited}"
+    kind = "an estimate" if found.kind == "estimate" else found.kind
+    return f"{_interval(candidate)}, {kind}: {found.basis}{cited}"
 
 
 def _interval(candidate: Candidate) -> str:

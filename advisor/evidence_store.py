@@ -9,6 +9,7 @@ Source: SQLite documentation, "Atomic Commit In SQLite" and "Pragma statements".
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor.home import home
+from advisor.home import STORE, home
 from rules.problems import Exit, Problem, bad_environment
 
 if TYPE_CHECKING:
@@ -66,12 +67,13 @@ class Fact:
 
 
 COLUMNS = tuple(item.name for item in fields(Fact))
+DAY = re.compile(r"20\d\d-\d\d-\d\dT")
 TEXTS = ("what", "architecture", "variant", "precision", "shape", "cpu", "isa", "runtime", "at", "command", "unit", "built")
 
 
 def file() -> Path:
     """Where the store is, whether it is there or not."""
-    return home() / "evidence.sqlite"
+    return home() / STORE
 
 
 def stamp() -> tuple[int, ...]:
@@ -99,16 +101,16 @@ def _row(fact: Fact) -> tuple[Any, ...]:
     return (*(getattr(fact, name) for name in COLUMNS[:-2]), json.dumps(dict(fact.details), sort_keys=True))
 
 
-def read(*, ids: Iterable[int] = (), **where: str | int) -> list[Fact]:
+def read(where: Mapping[str, str | int] | None = None, *, ids: Iterable[int] = ()) -> list[Fact]:
     """The facts whose columns have these values, and of these ids where ids are given; oldest first. Without a store there are none.
 
     Raises Problem: exit 2 for a file that is no store of ours, is damaged, or was written by a newer advisor.
     """
     if not file().exists():
         return []
-    clauses = [f"{name} = ?" for name in where]
-    values: list[str | int] = list(where.values())
-    wanted = set(ids)
+    asked, wanted = where or {}, set(ids)
+    clauses = [f"{name} = ?" for name in COLUMNS if name in asked]
+    values = [asked[name] for name in COLUMNS if name in asked]
     with _open("rw") as store:
         if not _ours(store):
             return []
@@ -228,6 +230,8 @@ def _check(fact: Fact, name: str) -> None:
         text = getattr(fact, column)
         if not isinstance(text, str) or len(text) > LONGEST or not text.isprintable():
             raise _broken(f"{name}: {column} is no text on one line")
+    if not DAY.match(fact.at):
+        raise _broken(f"{name}: at is no time")
     if type(fact.threads) is not int or type(fact.id) is not int or not isinstance(fact.details, Mapping):
         raise _broken(f"{name}: threads, id or details are not what they should be")
     numbers = (fact.low, fact.value, fact.high)

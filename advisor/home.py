@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+STORE = "evidence.sqlite"  # what was measured here (`advisor.evidence_store`)
+
 
 def home() -> Path:
     """The folder, whether it exists or not."""

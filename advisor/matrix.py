@@ -113,7 +113,7 @@ def _json(known: Knowledge, rows: Sequence[TaskRow]) -> str:
 
 def _text(row: TaskRow, known: Knowledge) -> list[str]:
     runs = "advisor run can do it" if row.status == "built" else "advice only"
-    lines = [bold(f"{row.name}: {row.title}") + f"  ({row.metric}, {row.better} is better; {runs})"]
+    lines = [bold(f"{row.name}: {row.title}"), f"  {row.metric}, {row.better} is better; {runs}"]
     found = entries(row, known)
     heads = [(f"{entry.cell.fit:g}", entry.name, entry.cell.role, entry.card.status) for entry in found]
     for line, entry in zip(columns(heads, indent=2, right=(0,)), found, strict=True):

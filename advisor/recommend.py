@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from advisor.asking import as_asked, check
+from advisor.home import STORE, home
 from rules.computed import with_computed
 from rules.facts import Candidate, Device, Facts, Recommendation, Request, Source, TaskRow, Value
 from rules.knowledge import Knowledge
@@ -69,12 +70,27 @@ def contest_for(row: TaskRow, target: Device, knowledge: Knowledge, request: Req
     """The prepared contest of a task on a device, kept with the knowledge; on as much of the device as the request uses."""
     asked = request or Request(row.name)
     key = ("contest", row.name, target.name, asked.runtime, asked.precision)
-    known: tuple[Device, Contest] | None = knowledge.prepared.get(key)
-    if known is None or known[0] is not target:
-        rules = knowledge.rules_for(row)
-        known = target, contest(row, as_asked(target, asked), cards=knowledge.cards, costs=knowledge.costs, rules=rules)
+    state = _measured(target, knowledge)
+    known: tuple[Device, tuple[int, ...], Contest] | None = knowledge.prepared.get(key)
+    if known is None or known[0] is not target or known[1] != state:
+        rules, measured = knowledge.rules_for(row), None
+        if state:
+            from advisor.measured import predictions
+
+            measured = predictions(row, knowledge.cards)
+        held = contest(row, as_asked(target, asked), cards=knowledge.cards, costs=knowledge.costs, rules=rules, measured=measured)
+        known = target, state, held
         knowledge.prepared[key] = known
-    return known[1]
+    return known[2]
+
+
+def _measured(target: Device, knowledge: Knowledge) -> tuple[int, ...]:
+    """Which state the evidence store of this machine is in; empty where there is none, or the target is not this machine."""
+    if target.name != HERE or HERE in knowledge.devices or not (home() / STORE).exists():
+        return ()
+    from advisor.evidence_store import stamp
+
+    return stamp()
 
 
 def facts_of(request: Request, row: TaskRow) -> Facts:
@@ -144,6 +160,10 @@ def _source(name: str, knowledge: Knowledge) -> Source:
         from advisor.this_machine import SOURCE
 
         return SOURCE
+    if name == "measured-here":
+        from advisor.measured import SOURCE as MEASURED
+
+        return MEASURED
     return knowledge.sources[name]
 
 

@@ -31,6 +31,7 @@ class Tests:
     none: tuple[Test, ...] = ()
 
 
+NONE = Tests()
 Word = str | tuple[Condition, Test | None]  # a condition as it matched; or one to be put in words, if its test is met
 
 
@@ -38,16 +39,32 @@ Word = str | tuple[Condition, Test | None]  # a condition as it matched; or one 
 class Compiled:
     """A rule ready to run. `waits`: the derived facts that it looks at, so that it may fire in a later round.
 
-    `said` are its verdicts where nothing that can change is left to test.
+    `words` are its conditions as far as they are known to match, `said` its verdicts where nothing that can change is left to test.
     """
 
     rule: Rule
-    fires: Test
     settled: Tests  # of facts that stay
     open: Tests  # of facts that change from one request to the next
     waits: frozenset[str]
-    words: tuple[Word, ...]
+    words: tuple[Word, ...] | None = None
     said: tuple[Verdict, ...] | None = None
+
+    def fires(self, facts: Facts) -> bool:
+        """Whether the rule holds. Every condition is tested, so that one that errs is found whatever the others say."""
+        tests = (self.open,) if self.settled is NONE else (self.open, self.settled)
+        holds, some, asked = True, False, False
+        for part in tests:
+            for test in part.all:
+                if not test(facts):
+                    holds = False
+            for test in part.none:
+                if test(facts):
+                    holds = False
+            for test in part.any:
+                asked = True
+                if test(facts):
+                    some = True
+        return holds and (some or not asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,45 +93,31 @@ def compile_rules(rules: Iterable[Rule]) -> Ruleset:
     places, circular = levels(ordered)
     depth = 1 + max(places.values(), default=0)
     strata: list[list[Compiled]] = [[] for _ in range(depth)]
+    known: dict[object, Test] = {}  # rules ask for the same things
     for number, rule in enumerate(ordered):
         if number in places:
-            strata[places[number]].append(_compiled(rule))
+            strata[places[number]].append(_compiled(rule, known))
     return Ruleset(tuple(map(tuple, strata)), tuple(ordered[number] for number in circular))
 
 
-def _compiled(rule: Rule) -> Compiled:
+def _compiled(rule: Rule, known: dict[object, Test]) -> Compiled:
     when = rule.when
-    parts = [[(condition, as_test(condition)) for condition in part] for part in (when.all, when.any, when.none)]
+    parts = (when.all, when.any, when.none)
     settled, left = (
-        Tests(*(tuple([test for asked, test in part if _open(asked) is is_open]) for part in parts)) for is_open in (False, True)
+        Tests(*[tuple([_test(asked, known) for asked in part if _open(asked) is is_open]) for part in parts]) for is_open in (False, True)
     )
-    waits = frozenset([condition.fact for part in parts for condition, _ in part if condition.fact.startswith(DERIVED)])
-    words: list[Word] = [*((condition, None) for condition in when.all), *parts[1]]
-    return Compiled(rule, _joined(Tests(*(tuple([test for _, test in part]) for part in parts))), settled, left, waits, tuple(words))
+    waits = frozenset([condition.fact for part in parts for condition in part if condition.fact.startswith(DERIVED)])
+    return Compiled(rule, settled, left, waits)
 
 
-def _joined(tests: Tests) -> Test:
-    """Whether all of it holds. Every condition is tested, so that one that errs is found whatever the others say."""
-    if len(tests.all) == 1 and not tests.any and not tests.none:
-        return tests.all[0]
-
-    def fires(facts: Facts) -> bool:
-        holds = True
-        for test in tests.all:
-            if not test(facts):
-                holds = False
-        for test in tests.none:
-            if test(facts):
-                holds = False
-        if not tests.any:
-            return holds
-        some = False
-        for test in tests.any:
-            if test(facts):
-                some = True
-        return holds and some
-
-    return fires
+def _test(condition: Condition, known: dict[object, Test]) -> Test:
+    """The condition as a test, one for all that ask the same: 1 and true are equal, and not the same."""
+    key = (condition.fact, condition.op, type(condition.value), condition.value)
+    if not isinstance(condition.value, bool | int | float | str | tuple):
+        return as_test(condition)
+    if key not in known:
+        known[key] = as_test(condition)
+    return known[key]
 
 
 def specialise(ruleset: Ruleset, settled: Facts) -> Ruleset:
@@ -144,10 +147,17 @@ def _specialised(item: Compiled, settled: Facts) -> Compiled | None:
     any_met = True in some
     if False in met or True in barred or (some and not any_met and not left.any):
         return None
-    words = tuple([word for word in (_settled_word(word, settled) for word in item.words) if word])
+    words = tuple([word for word in [_settled_word(word, settled) for word in _words(item)] if word])
     rest = Tests(left.all, () if any_met else left.any, left.none)
     said = None if left.all or left.any or left.none else tuple(_verdicts(item.rule, words, settled))
-    return Compiled(item.rule, _joined(rest), Tests(), left, item.waits, words, said)
+    return Compiled(item.rule, NONE, rest, item.waits, words, said)
+
+
+def _words(item: Compiled) -> Sequence[Word]:
+    if item.words is not None:
+        return item.words
+    when = item.rule.when
+    return [*((condition, None) for condition in when.all), *((condition, as_test(condition)) for condition in when.any)]
 
 
 def _settled_word(word: Word, settled: Facts) -> Word:
@@ -269,7 +279,7 @@ def _judgement(fired: Sequence[Compiled], known: Facts, derived: Mapping[str, Va
     verdicts: list[Verdict] = []
     stages: dict[str, tuple[Verdict, ...]] = {}
     for item in fired:
-        said = item.said or _verdicts(item.rule, item.words, known)
+        said = item.said or _verdicts(item.rule, _words(item), known)
         verdicts += said
         if item.rule.then.stage:
             asking = tuple(verdict for verdict in said if verdict.effect == "stage")

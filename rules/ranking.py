@@ -75,6 +75,7 @@ class Contest:
 
 
 Limits = Mapping[str, float]  # the budgets in force
+Measured = Mapping[tuple[str, str, str, str], Prediction]  # by architecture, variant, precision and shape
 Judge = Callable[[Contender, Limits, Facts], Candidate]
 
 
@@ -92,13 +93,20 @@ def name_of(architecture: str, variant: str) -> str:
 
 
 def contest(
-    row: TaskRow, device: Device, *, cards: Mapping[str, Card], costs: Mapping[str, Sequence[Cost]], rules: Iterable[Rule]
+    row: TaskRow,
+    device: Device,
+    *,
+    cards: Mapping[str, Card],
+    costs: Mapping[str, Sequence[Cost]],
+    rules: Iterable[Rule],
+    measured: Measured | None = None,
 ) -> Contest:
-    """Prepare a task for a device: everything that does not depend on the request, once."""
+    """Prepare a task for a device: everything that does not depend on the request, once. What was `measured` there is not predicted."""
     rules = tuple(rules)
     ruleset = compile_rules(rules)
     entrants = tuple(
-        _contender(cell, cards[cell.architecture], row.name, device, costs.get(cell.architecture, ()), ruleset) for cell in row.cells
+        _contender(cell, cards[cell.architecture], row.name, device, costs.get(cell.architecture, ()), ruleset, measured or {})
+        for cell in row.cells
     )
     return Contest(row, device, entrants, rules, _compared(rules))
 
@@ -113,11 +121,11 @@ def _compared(rules: Sequence[Rule]) -> dict[str, Sequence[float]]:
     return {fact: sorted(values) for fact, values in found.items()}
 
 
-def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequence[Cost], ruleset: Ruleset) -> Contender:
+def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequence[Cost], ruleset: Ruleset, measured: Measured) -> Contender:
     variant = next((item for item in card.variants if not cell.variant or item.name == cell.variant), None)
     precision = _precision(card, device)
     cost = cost_of(card, variant, costs, precision) if variant else None
-    prediction = predict(variant, cost, device, precision) if variant else None
+    prediction = (_found(measured, card, variant, cost, precision) or predict(variant, cost, device, precision)) if variant else None
     size = size_of(variant, cost, precision) if variant else None
     memory = memory_of(variant, cost, precision) if variant else None
     kind: Kind = "measured" if cost is not None and cost.precision == precision else "estimate"
@@ -137,6 +145,11 @@ def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequenc
         facts |= {f"candidate.latency_ms_{end}": getattr(prediction, f"{end}_ms") for end in ("low", "mid", "high")}
     mine = specialise(ruleset, facts)
     return Contender(cell, card, variant, facts, prediction, _estimates(card, prediction, size, memory), kind, mine, asked_of(mine))
+
+
+def _found(measured: Measured, card: Card, variant: Variant, cost: Cost | None, precision: str) -> Prediction | None:
+    """What was measured of exactly this: the variant in this precision at the shape that would be predicted."""
+    return measured.get((card.name, variant.name, precision, cost.shape if cost else variant.shape)) if measured else None
 
 
 def _precision(card: Card, device: Device) -> str:

@@ -83,7 +83,7 @@ def command_of(arguments: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def flags(command: click.Command) -> set[str]:
-    return {"-h", "--help", "--version", *(name for parameter in command.params for name in parameter.opts)}
+    return {"-h", "--help", "--version", *(name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))}
 
 
 def all_flags() -> set[str]:

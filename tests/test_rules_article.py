@@ -44,7 +44,11 @@ def parses(command: str) -> None:
     """Refuses a command line that `advisor` would refuse."""
     program, verb, *rest = shlex.split(command)
     assert program == "advisor"
-    cli.advisor.commands[verb].make_context(verb, rest)
+    stated = cli.advisor.commands[verb].make_context(verb, rest).params
+    if stated.get("task"):
+        assert KNOWN.task(stated["task"])
+    if stated.get("term"):
+        assert find(KNOWN, stated["term"], {})
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=name)

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "golden" / "requests"
 KNOWN = load()
 SILENT = {"streaming": False, "explain": False, "licence": "any"}  # what a request states when the user states nothing
 LEAST = {"ocr": 12}  # golden requests a task must have; two for the others
-ELSEWHERE = {"ocr.npu-int8-avoids-recurrence", "speech.accelerator-without-lstm"}  # rules for devices that only users describe
+ELSEWHERE = {"ocr.npu-int8-avoids-recurrence"}  # rules for devices that no golden request of their task names
 
 
 def golden() -> Iterator[dict[str, Any]]:

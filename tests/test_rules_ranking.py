@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rules.ranking import hold, name_of, nearest_miss, pick
 from tests.rules_for_tests import PI, card, card_lists, condition, held, requests, rule, rule_lists
 
-BUDGETS = ("request.latency_ms", "request.size_bytes", "request.ram_bytes")
+BUDGETS = ("request.latency_ms", "request.size_bytes", "request.ram_bytes", "request.flash_bytes")
 
 
 def labels(candidates):
@@ -46,7 +46,7 @@ def test_a_tighter_latency_budget_never_leads_to_a_slower_pick(cards, limit, par
 @given(card_lists, rule_lists, requests)
 def test_every_refusal_has_a_forbid_that_names_its_rule_and_nobody_kept_has_one(cards, rules, request_facts):
     outcome = hold(held(cards, rules), request_facts)
-    known = {item.id for item in rules} | {"budget.latency", "budget.size", "budget.ram"}
+    known = {item.id for item in rules} | {"budget.latency", "budget.size", "budget.ram", "budget.flash"}
     assert len(outcome.kept) + len(outcome.refused) == len(cards)
     for candidate in outcome.refused:
         forbids = [said for said in candidate.verdicts if said.effect == "forbid"]
@@ -78,7 +78,9 @@ def test_a_budget_refuses_only_when_even_the_low_end_misses_and_warns_between():
     assert effects(prediction.low_ms * 0.999) == [("budget.latency", "forbid")]
 
 
-@pytest.mark.parametrize(("budget", "short"), [("request.size_bytes", "size"), ("request.ram_bytes", "ram")])
+@pytest.mark.parametrize(
+    ("budget", "short"), [("request.size_bytes", "size"), ("request.ram_bytes", "ram"), ("request.flash_bytes", "flash")]
+)
 def test_what_is_built_may_be_pruned_to_half_before_a_budget_refuses_it_and_a_reference_may_not(budget, short):
     cards = [card("net", params=1_000_000), card("other", params=1_000_000, status="reference")]
     outcome = hold(held(cards, []), {budget: 800_000})
