@@ -153,6 +153,8 @@ def _open(mode: str) -> Iterator[sqlite3.Connection]:
         yield store
     except sqlite3.Error as error:
         raise _problem(error, path) from error
+    except UnicodeError as error:
+        raise _broken("a text is no UTF-8") from error
     finally:
         store.close()
 
