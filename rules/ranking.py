@@ -274,8 +274,9 @@ def _budgets(entrant: Contender, limits: Limits, request: Facts) -> tuple[list[V
         rule = f"budget.{SHORT[name]}"
         tail = name == "latency_ms" and middle == 2
         where = f"at the high end, which stands for {request['request.percentile']}" if tail else "in the middle"
+        whose = "request" if request.get(f"request.{name}") == limit else "device"
         matched = (
-            f"request.{name} is {amount(name, limit)}",
+            f"{whose}.{name} is {amount(name, limit)}",
             f"estimated {amount(name, low)} at the least, {amount(name, reached)} {where}",
         )
         if low > limit:

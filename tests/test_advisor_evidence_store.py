@@ -100,6 +100,14 @@ def test_every_change_is_seen_and_an_id_is_never_used_again():
     assert add([FACT]) == [2] and len(read()) == 1
 
 
+def test_a_change_is_seen_though_the_clock_of_the_file_system_stood_still():
+    add([FACT])
+    before, state = stamp(), file().stat()
+    forget([1])
+    os.utime(file(), ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file().stat().st_mtime_ns == state.st_mtime_ns and stamp() != before
+
+
 def test_facts_are_stored_together_or_not_at_all():
     add([FACT])
     with pytest.raises(Problem):

@@ -15,11 +15,11 @@ from advisor.asking import request
 from advisor.evidence_store import Fact, add, file, read
 from advisor.measured import SOURCE, built, machine
 from advisor.measuring import Report, facts, nets, rest, rows
-from advisor.recommend import recommend
-from rules.facts import Request
+from advisor.recommend import device, recommend
+from rules.facts import Prediction, Request
 from rules.knowledge import Knowledge, load
 from rules.lint import lint
-from rules.ranking import name_of, pick
+from rules.ranking import contest, name_of, pick
 from tests.test_cli import advisor  # noqa: F401  the command in process
 
 ROOT = Path(__file__).parent.parent
@@ -108,6 +108,22 @@ def test_a_fact_of_anything_else_changes_no_prediction(other: dict[str, object])
     before = latency()
     add([fact(**other)])
     assert latency() == before
+
+
+def test_the_shape_that_counts_is_the_one_that_would_be_predicted():
+    known, row = load(), load().task("ocr")
+    crnn = known.cards["crnn"]
+    cards = {
+        **{name: known.cards[name] for name in known.cards},
+        "crnn": replace(crnn, variants=tuple(replace(v, shape="1x1x9x9") for v in crnn.variants)),
+    }
+    told = Prediction(1.0, 2.0, 3.0, "int8", "measured", "")
+    for shape, seen in ((SHAPE, True), ("1x1x9x9", False)):  # the card's own counts are for another shape than its exported graph's
+        held = contest(
+            row, device(known, "this-machine"), cards=cards, costs=known.costs, rules=(), measured={("crnn", "small", "int8", shape): told}
+        )
+        (mine,) = [found for found in held.contenders if found.card.name == "crnn" and found.variant.name == "small"]
+        assert (mine.prediction is told) == seen
 
 
 def test_a_measurement_is_of_this_machine_and_not_of_another_device():

@@ -109,6 +109,7 @@ def test_one_that_meets_the_budget_comes_before_a_better_one_that_may_miss():
 def test_the_devices_memory_is_a_budget_that_nobody_needs_to_state():
     outcome = hold(held([card("net", params=10_000_000)], [], device=replace(PI, ram_bytes=1_000_000)), {})
     assert [said.rule for said in outcome.refused[0].verdicts] == ["budget.ram"]
+    assert outcome.refused[0].verdicts[0].facts[0] == "device.ram_bytes is 1 MB"
 
 
 def test_ties_break_by_cost_then_by_name():
