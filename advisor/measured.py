@@ -8,8 +8,8 @@ appeared apart. Torch-free; it reads the store and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 
 from advisor.evidence_store import Fact, read
@@ -37,7 +37,7 @@ def machine() -> dict[str, str]:
 def built(card: Card, variant: Variant) -> str:
     """A short name for what a card builds of a variant: another builder, setting or count gives another."""
     what = [card.builds, dict(variant.settings), variant.params, variant.macs]
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return f"{zlib.crc32(json.dumps(what, sort_keys=True, default=str).encode()):08x}"
 
 
 def predictions(row: TaskRow, cards: Mapping[str, Card]) -> Measured:

@@ -256,7 +256,7 @@ class Report:
         return f"Untrained nets on onnxruntime, batch 1, one thread, processor time, interleaved; what is predicted is an undisturbed call. {noise}."
 
 
-HEAD = ("candidate", "as", "predicted", "undisturbed", "p50", "p99", "inside, of the middle")
+HEAD = ("candidate", "as", "predicted", "undisturbed", "p50", "p99", "inside")
 
 
 def _columns(row: Row) -> tuple[str, ...]:

@@ -27,13 +27,12 @@ from advisor.stand_in import StandIn  # noqa: E402
 from advisor.tasks import task  # noqa: E402
 from compress.context import Target  # noqa: E402
 from compress.export import export  # noqa: E402
+from compress.measuring import quantized  # noqa: E402
 from compress.operators import operators_of  # noqa: E402
-from compress.quantization import Recipe, Samples, finish, prepare, quantize_static  # noqa: E402
 from rules.examples import Feeds  # noqa: E402
 from rules.facts import Cost  # noqa: E402
 
 KNOWLEDGE = ROOT / "rules" / "knowledge"
-RECIPES: dict[str, Recipe] = {"static": "static", "hybrid": "static", "dynamic": "dynamic", "mixed": "mixed"}  # by a card's `int8`
 
 
 def built(folder: Path = KNOWLEDGE / "architectures") -> Iterator[dict[str, Any]]:
@@ -82,7 +81,7 @@ def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
     costs = []
     with TemporaryDirectory() as folder:
         graph = export(module, data, Path(folder) / "model.onnx", target=Target())  # type: ignore[arg-type]  # it has all that is asked
-        for precision, path in (("fp32", graph), ("int8", quantized(graph, card["traits"]["int8"], data))):
+        for precision, path in (("fp32", graph), ("int8", quantized(graph, card["traits"]["int8"], data, target=Target()))):
             for feeds in data.probes().values() if path else ():
                 operators = tuple(operators_of(path, feeds))
                 costs.append(Cost(card["name"], variant, precision, shape_of(feeds), path.stat().st_size, params, operators))
@@ -92,20 +91,6 @@ def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
 def shape_of(feeds: Feeds) -> str:
     """`1x1x32x128`; of several inputs joined by "+"."""
     return "+".join("x".join(map(str, array.shape)) for array in feeds.values())
-
-
-def quantized(graph: Path, form: str, data: StandIn) -> Path | None:
-    """The int8 file beside `graph`, as the pipeline makes it for this machine in the form the card names (calibrated on noise)."""
-    recipe = RECIPES.get(form)
-    if recipe is None:  # "none": there is no integer form
-        return None
-    ready, static, int8 = (graph.with_name(f"{name}.onnx") for name in ("float", "static", "int8"))
-    prepare(graph, ready)
-    if recipe == "dynamic":
-        return finish(ready, int8, recipe=recipe, format=Target())
-    samples = Samples(data, 2, seed=0)  # type: ignore[arg-type]
-    quantize_static(ready, static, samples, recipe=recipe, method="minmax", percentile=100.0, format=Target())
-    return finish(static, int8, recipe=recipe, format=Target())
 
 
 def text(architecture: str, costs: list[Cost]) -> str:

@@ -28,6 +28,7 @@ BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
 PUBLISHED = (0.4, 2.5)
 MEASURED = (0.59, 1.7)
 RECURRENT = ("LSTM", "GRU", "RNN")
+COUNT = "published count"  # stands for a whole graph, in the precision that ships
 QUANTIZED = ("QLinear", "DynamicQuantize", "Integer")  # as onnxruntime names its 8-bit kernels
 SHORT_SUM = 32  # products a value: 9 in a depthwise 3x3, 27 in a first layer of three channels
 EFFICIENCY = {"fp32": {"recurrent": 0.4, "short": 0.2, "other": 0.7}, "int8": {"recurrent": 0.24, "short": 0.2, "other": 0.5}}
@@ -116,12 +117,12 @@ def _calibrated(cost: Cost, device: Device, kernels: Kernels) -> Prediction:
 def _published(variant: Variant, precision: str) -> tuple[Operator, ...]:
     if not variant.macs:
         return ()
-    return (Operator("published count", variant.macs, variant.params * BYTES[precision], 0, 0),)
+    return (Operator(COUNT, variant.macs, variant.params * BYTES[precision], 0, 0),)
 
 
 def _rate_of(op: Operator, device: Device, counted: str, rate: Rate) -> Rate:
     """In a graph that was exported as int8, what stayed float runs at the float rate."""
-    stayed_float = counted == "int8" and not any(name in op.op for name in QUANTIZED)
+    stayed_float = counted == "int8" and op.op != COUNT and not any(name in op.op for name in QUANTIZED)
     return device.rates.get("fp32", rate) if stayed_float else rate
 
 

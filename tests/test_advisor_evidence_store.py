@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from advisor import evidence_store
 from advisor.evidence_store import APPLICATION, Fact, add, file, forget, read, stamp
 from rules.problems import Exit, Problem
 
@@ -162,6 +163,18 @@ def test_a_reader_beside_an_open_transaction_sees_what_was_there_before():
     assert len(read()) == 1
     writer.kill()
     writer.communicate()
+
+
+def test_a_store_that_stays_in_use_is_one_line_of_the_environment(monkeypatch: pytest.MonkeyPatch):
+    add([FACT])
+    monkeypatch.setattr(evidence_store, "PATIENCE", 0.01)
+    other = sqlite3.connect(file(), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Problem, match="in use by another process") as refused:
+        add([FACT])
+    assert refused.value.code == Exit.ENVIRONMENT and len(read()) == 1
+    other.close()
+    assert len(add([FACT])) == 1
 
 
 def test_a_store_of_a_newer_advisor_is_refused_and_left_alone():

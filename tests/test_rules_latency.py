@@ -61,6 +61,12 @@ def test_without_a_counted_graph_the_published_count_is_used_and_said():
     assert predict(replace(VARIANT, macs=0), None, PI, "int8") is None
 
 
+def test_a_published_count_in_8_bits_runs_at_the_8_bit_rate():
+    quick = replace(PI, rates={**PI.rates, "int8": Rate(100e9, "macs/s", "here", "published")})
+    found = predict(Variant("net", 1, 50_000_000, ""), None, quick, "int8")
+    assert abs(found.mid_ms - (50e6 / (100e9 * 0.5) * 1000 + 0.001)) < 1e-9
+
+
 def test_a_device_without_an_int8_rate_is_predicted_at_fp32_and_it_is_said():
     slow = replace(PI, rates={"fp32": PI.rates["fp32"]})
     assert "no int8 rate is known" in predict(VARIANT, None, slow, "int8").basis
