@@ -117,6 +117,7 @@ def facts_of(request: Request, row: TaskRow) -> Facts:
         "generate": request.generate,
         "runtime": request.runtime,
         "precision": request.precision,
+        "per_pixel": True if "iou" in row.metric.lower() else None,  # that metric compares the classes of pixels
     }
     for name, value in row.defaults.items():
         if stated[name] is None or stated[name] is False:

@@ -1,6 +1,6 @@
 """Facts of a request that are worked out from others: what a condition cannot multiply for itself.
 
-`request.output_values`: class scores written for one input when each pixel gets its own, classes × resolution².
+`request.output_values`: class scores written for one input where each pixel gets its own (`request.per_pixel`), classes × resolution².
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ COMPUTED = ("output_values",)
 def with_computed(request: Facts) -> Facts:
     """The same facts, and those that follow from them."""
     classes, resolution = request.get("request.classes"), request.get("request.resolution")
-    if isinstance(classes, int | float) and isinstance(resolution, int | float):
+    if request.get("request.per_pixel") is True and isinstance(classes, int | float) and isinstance(resolution, int | float):
         return {**request, "request.output_values": classes * resolution * resolution}
     return {**request, "request.output_values": None} if "request.output_values" in request else request
 

@@ -35,6 +35,7 @@ REQUEST = (
     "generate",
     "runtime",
     "precision",
+    "per_pixel",  # a task's, as is the next: worked out, never stated
     "output_values",
 )
 DEVICE = ("name", "kind", "isa", "cores", "ram_bytes", "runtimes", "precisions", "integer_format", "align", "opset", "ir_version")

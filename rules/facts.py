@@ -55,6 +55,7 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: Kind = "published"  # where params and macs come from; built variants are counted ("measured")
     source: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)  # what of the data's part it was counted with, where not the task's usual
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ def _traits(table: Table) -> dict[str, Any]:
 
 
 def _variant(table: Table) -> Variant:
-    settings = table.table("settings")
+    settings, given = table.table("settings"), table.table("given")
     found = Variant(
         name=table.text("name"),
         params=table.whole("params"),
@@ -263,6 +263,7 @@ def _variant(table: Table) -> Variant:
         settings=settings.each(lambda each, key: each.plain(key)),
         kind=table.choice("kind", KINDS, "published"),
         source=table.text("source", ""),
+        given=given.each(lambda each, key: each.plain(key)),
     )
     table.done()
     return found

@@ -219,6 +219,7 @@ def _card() -> Schema:
     variant = _table(
         {"name": _text(), "params": _whole(), "macs": _whole(), "shape": _text()},
         settings={"type": "object", "additionalProperties": {"$ref": "#/$defs/plain"}},
+        given={"type": "object", "additionalProperties": {"$ref": "#/$defs/plain"}},
         kind=_choice(KINDS),
         source=_line(),
     )

@@ -15,7 +15,8 @@ from advisor.recommend import device, facts_of, recommend
 from rules.facts import Request
 from rules.knowledge import load
 from rules.problems import Problem
-from rules.ranking import pick
+from rules.ranking import contest, hold, pick
+from rules.whatif import flips
 from tests.rules_for_tests import PI
 
 BOARD, GPU = "raspberry-pi-5", "jetson-orin-nano"
@@ -117,11 +118,32 @@ def test_a_sound_request_is_not_refused(asked):
 
 
 def test_so_many_of_each_class_are_so_many_examples():
-    row = load().task("ocr")
+    row = replace(load().task("ocr"), metric="mIoU")  # a class for every pixel
     facts = facts_of(Request("ocr", per_class=5, classes=20, resolution=100), row)
     assert facts["request.examples"] == 100 and facts["request.output_values"] == 200_000
     assert facts_of(Request("ocr", per_class=5, classes=20, examples=700), row)["request.examples"] == 700
     assert facts_of(Request("ocr", classes=20), row).get("request.output_values") is None
+    assert facts_of(Request("ocr", classes=20, resolution=100), load().task("ocr")).get("request.output_values") is None
+
+
+def test_a_head_whose_argmax_dominates_is_refused_where_every_pixel_gets_a_class():
+    known, target = load(), device(load(), "android-arm64")
+    row = replace(known.task("image-classification"), name="pixels", metric="mIoU")
+    prepared = contest(row, target, cards=known.cards, costs=known.costs, rules=known.rules)
+
+    def heard(**asked):
+        outcome = hold(prepared, facts_of(Request("pixels", target.name, **asked), row))
+        found = (*outcome.kept, *outcome.refused)
+        return [{said.rule for said in item.verdicts if said.rule.startswith("validity.argmax")} for item in found], outcome
+
+    rules, outcome = heard(classes=150, resolution=512, latency_ms=60.0)
+    assert outcome.kept == () and all(rules_ == {"validity.argmax-dominates", "validity.argmax-is-heavy"} for rules_ in rules)
+    rules, outcome = heard(classes=150, resolution=512)
+    assert outcome.kept and all(rules_ == {"validity.argmax-is-heavy"} for rules_ in rules)
+    assert not any(heard(classes=21, resolution=512, latency_ms=60.0)[0])
+    asked = Request("pixels", target.name, classes=150, resolution=512, latency_ms=60.0)
+    back = next(flip for flip in flips(prepared, facts_of(asked, row)) if flip.fact == "request.classes" and flip.direction == "at most")
+    assert back.pick and back.threshold == 39_000_000 // 512**2
 
 
 # -- the device as far as it may be used --------------------------------------------------------------------------------
@@ -152,7 +174,6 @@ def test_int16_on_an_8_bit_accelerator_is_refused_and_int8_is_what_ships_there()
     asked = Request("ocr", "npu", precision="int8")
     assert as_asked(accelerator, asked) == accelerator
     from advisor.recommend import contest_for
-    from rules.ranking import hold
 
     known = load()
     row = known.task("ocr")

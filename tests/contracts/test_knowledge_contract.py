@@ -60,7 +60,7 @@ def test_the_rules_of_a_task_can_be_run_together(name):
 def test_a_card_says_where_its_numbers_come_from(name):
     card = KNOWN.cards[name]
     assert card.licence_code and card.licence_weights and card.source in KNOWN.sources
-    assert card.traits.get("int8") in ("static", "hybrid", "dynamic", "poor", "none")
+    assert card.traits.get("int8") in ("static", "hybrid", "dynamic", "mixed", "poor", "none")
     for variant in card.variants:
         assert variant.source and variant.kind in ("measured", "published", "estimate")
     for item in card.evidence:
