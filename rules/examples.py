@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Feeds: TypeAlias = "Mapping[str, NDArray[Any]]"  # named arrays, as onnxruntime takes and returns them
 
 
+BESIDE_ERRORS = frozenset({"mae"})  # further figures of a score that are errors; every other is a share that is right
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A task's headline number. `unit` is printed behind it; values are stored as fractions."""

@@ -22,7 +22,7 @@ from advisor.instantiate import builder
 from advisor.stand_in import StandIn
 from bench.make_costs import stand_in
 from compress.context import Target, tensors
-from compress.export import export
+from compress.export import export, fused
 from compress.runtime import predictor, session
 from compress.weights import ModelSpec, load, save
 from rules.examples import Feeds
@@ -48,19 +48,24 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def settings_of(architecture: str, variant: str) -> dict[str, Any]:
     """Keyword arguments of the builder: what the data gives where cards are counted, and the variant's own."""
     card = CARDS[architecture]
-    own = card[REDUCED] if variant == REDUCED else next(size.get("settings", {}) for size in card["variant"] if size["name"] == variant)
-    return {**data_of(architecture)[0], **own}
+    own = card[REDUCED] if variant == REDUCED else size_of(architecture, variant).get("settings", {})
+    return {**data_of(architecture, variant)[0], **own}
+
+
+def size_of(architecture: str, variant: str) -> dict[str, Any]:
+    """A variant of the card; for the reduced form its first."""
+    return next(size for size in CARDS[architecture]["variant"] if variant in (size["name"], REDUCED))
 
 
 @cache
-def data_of(architecture: str) -> tuple[dict[str, Any], StandIn]:
-    given, data = stand_in(architecture)
+def data_of(architecture: str, variant: str) -> tuple[dict[str, Any], StandIn]:
+    given, data = stand_in(architecture, size_of(architecture, variant).get("given", {}))
     return dict(given), data
 
 
-def inputs(architecture: str, batch: int, *, probe: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
+def inputs(architecture: str, variant: str, batch: int, *, probe: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
     """Random inputs of the sizes of one probe."""
-    data = data_of(architecture)[1]
+    data = data_of(architecture, variant)[1]
     sizes = list(data.sizes.values())
     return data.feeds(sizes[probe % len(sizes)], batch=batch, seed=seed)
 
@@ -73,7 +78,7 @@ def fresh(architecture: str, variant: str) -> nn.Module:
     for part in norms:
         part.momentum = 1.0
     if norms:
-        answer(module.train(), inputs(architecture, 8, seed=5))
+        answer(module.train(), inputs(architecture, variant, 8, seed=5))
     for part in norms:
         part.momentum = 0.1
     return module
@@ -101,12 +106,11 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 @every_variant
 def test_it_has_as_many_parameters_as_its_card_says(architecture: str, variant: str) -> None:
-    counted = sum(parameter.numel() for parameter in settled(architecture, variant).parameters())
+    counted = sum(parameter.numel() for parameter in fused(settled(architecture, variant)).parameters())
     if variant == REDUCED:
         assert counted < min(size["params"] for size in CARDS[architecture]["variant"]), "a reduced form is smaller than every variant"
         return
-    said = next(size["params"] for size in CARDS[architecture]["variant"] if size["name"] == variant)
-    assert counted == said
+    assert counted == size_of(architecture, variant)["params"]
 
 
 @every_variant
@@ -115,7 +119,7 @@ def test_one_step_reaches_every_parameter_and_lowers_a_loss(architecture: str, v
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-    feeds = inputs(architecture, 4, seed=1)
+    feeds = inputs(architecture, variant, 4, seed=1)
     generator = torch.Generator().manual_seed(2)
     goals = [torch.randn(output.shape, generator=generator) for output in outputs(module, feeds)]
 
@@ -137,9 +141,9 @@ def test_one_step_reaches_every_parameter_and_lowers_a_loss(architecture: str, v
 
 @every_variant
 def test_any_batch_and_size_gives_the_axes_of_its_signature(architecture: str, variant: str) -> None:
-    data = data_of(architecture)[1]
+    data = data_of(architecture, variant)[1]
     for number, count in enumerate((1, 3, 2)):
-        feeds = inputs(architecture, count, probe=number)
+        feeds = inputs(architecture, variant, count, probe=number)
         for port, output in zip(data.signature.outputs, answer(settled(architecture, variant), feeds), strict=True):
             assert output.isfinite().all()
             assert len(output.shape) == len(port.shape)
@@ -150,7 +154,7 @@ def test_any_batch_and_size_gives_the_axes_of_its_signature(architecture: str, v
 @every_variant
 def test_an_example_is_answered_the_same_whatever_shares_its_batch(architecture: str, variant: str) -> None:
     module = settled(architecture, variant)
-    feeds, others = inputs(architecture, 3), inputs(architecture, 3, seed=1)
+    feeds, others = inputs(architecture, variant, 3), inputs(architecture, variant, 3, seed=1)
     mixed = {name: np.concatenate([array[:1], others[name][:2]]) for name, array in feeds.items()}
     alone = answer(module, {name: array[:1] for name, array in feeds.items()})
     for one, together, other in zip(alone, answer(module, feeds), answer(module, mixed), strict=True):
@@ -160,10 +164,10 @@ def test_an_example_is_answered_the_same_whatever_shares_its_batch(architecture:
 
 @every_variant
 def test_padding_that_is_masked_changes_nothing(architecture: str, variant: str) -> None:
-    data = data_of(architecture)[1]
+    data = data_of(architecture, variant)[1]
     if data.padded is None:
         pytest.skip("its inputs carry no mask")
-    module, feeds = settled(architecture, variant), inputs(architecture, 2)
+    module, feeds = settled(architecture, variant), inputs(architecture, variant, 2)
     for port, wanted, got in zip(data.signature.outputs, answer(module, feeds), answer(module, data.padded(feeds)), strict=True):
         same = got[tuple(slice(0, size) for size in wanted.shape)]
         assert apart(wanted, same) < 1e-4, port.name
@@ -171,7 +175,7 @@ def test_padding_that_is_masked_changes_nothing(architecture: str, variant: str)
 
 @every_variant
 def test_the_exported_file_says_what_the_module_says(architecture: str, variant: str, tmp_path: Path) -> None:
-    module, data = settled(architecture, variant), data_of(architecture)[1]
+    module, data = settled(architecture, variant), data_of(architecture, variant)[1]
     path = export(module, data, tmp_path / "model.onnx", target=Target())  # type: ignore[arg-type]
     onnx.checker.check_model(str(path), full_check=True)
     opened = session(path)
@@ -179,7 +183,7 @@ def test_the_exported_file_says_what_the_module_says(architecture: str, variant:
         assert [type(size) for size in info.shape] == [type(size) for size in port.shape], port.name
     predict = predictor(path)
     for number, count in enumerate((1, 2, 3)):
-        feeds = inputs(architecture, count, probe=number, seed=10 + number)
+        feeds = inputs(architecture, variant, count, probe=number, seed=10 + number)
         got = predict(feeds)
         for port, wanted in zip(data.signature.outputs, answer(module, feeds), strict=True):
             assert got[port.name].shape == tuple(wanted.shape)
@@ -191,7 +195,7 @@ def test_its_state_goes_through_a_file_and_back(architecture: str, variant: str,
     module = settled(architecture, variant)
     save(module, ModelSpec(CARDS[architecture]["builds"], settings_of(architecture, variant)), tmp_path, "module")
     again = load(tmp_path, "module")[0]
-    feeds = inputs(architecture, 2)
+    feeds = inputs(architecture, variant, 2)
     assert all(torch.equal(one, other) for one, other in zip(answer(module, feeds), answer(again, feeds), strict=True))
 
 
