@@ -10,10 +10,11 @@ from compress.context import Data
 from compress.limits import Limits
 from compress.rows import NOW, RECORDED, Row, Side, judge, unjudged
 from compress.statistics import drop
-from rules.examples import Score
+from rules.examples import BESIDE_ERRORS, Score
 from rules.problems import bad_input, unknown
 
 HIGHER_ALSO = "further figures of a score are shares that are right: higher is better"
+LOWER_ALSO = "it is an error: lower is better"
 
 
 def drops(this: Side, other: Side | None, data: Data | None, limits: Limits) -> Iterator[Row]:
@@ -52,9 +53,19 @@ def _scored_drop(now: Score, before: Score, name: str, limit: float) -> Row:
     known = {item.lower(): item for item in now.also}
     if name.lower() not in known:
         raise unknown("metric", name, [now.metric.name, *now.also])
-    value = before.also[known[name.lower()]] - now.also[known[name.lower()]]
+    error = name.lower() in BESIDE_ERRORS
+    value = (before.also[known[name.lower()]] - now.also[known[name.lower()]]) * (-1 if error else 1)
     samples = {"examples": len(now.errors), "bundle": now.also[known[name.lower()]], "baseline": before.also[known[name.lower()]]}
-    return Row(key, what, value, limit, "pass" if value <= limit else "fail", NOW, f"no interval: {HIGHER_ALSO}", samples=samples)
+    return Row(
+        key,
+        what,
+        value,
+        limit,
+        "pass" if value <= limit else "fail",
+        NOW,
+        f"no interval: {LOWER_ALSO if error else HIGHER_ALSO}",
+        samples=samples,
+    )
 
 
 def _recorded_drop(this: Side, other: Side | None, name: str, limit: float) -> Row:
@@ -106,5 +117,6 @@ def _figure(test: Mapping[str, Any], metrics: Mapping[str, Any], name: str) -> f
 
 
 def _loss(difference: float, metrics: Mapping[str, Any], name: str) -> float:
-    lower = name.lower() == metrics["metric"]["name"].lower() and metrics["metric"]["better"] == "lower"
+    own = name.lower() == metrics["metric"]["name"].lower()
+    lower = metrics["metric"]["better"] == "lower" if own else name.lower() in BESIDE_ERRORS
     return difference if lower else -difference

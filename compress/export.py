@@ -43,7 +43,7 @@ def export(model: nn.Module, data: Data, path: Path, *, target: Target, toleranc
     or the difference that stands in the way.
     """
     examples = list(shapes(data.signature, data.probes()))
-    module = deepcopy(model).cpu().eval()
+    module = fused(deepcopy(model).cpu().eval())
     with TemporaryDirectory() as folder:
         draft = Path(folder) / "model.onnx"
         _trace(module, data.signature, examples[1], draft, target)
@@ -53,6 +53,13 @@ def export(model: nn.Module, data: Data, path: Path, *, target: Target, toleranc
             _check_outputs(draft, module, data.signature, examples, tolerance)
         content = draft.read_bytes()
     return publish(path, lambda part: part.write_bytes(content))
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """The module in the form it answers in: one with a method `fused` (branches that training has and the file has not) gives that."""
+    make = getattr(model, "fused", None)
+    found: nn.Module = make() if callable(make) else model
+    return found
 
 
 def shapes(signature: Signature, probes: Mapping[str, Feeds]) -> Iterator[dict[str, np.ndarray]]:

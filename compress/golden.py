@@ -71,13 +71,17 @@ def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, pr
 
 
 def _replayable(data: Data) -> Iterator[str]:
-    """What the reader can replay: outputs always; raw files and readings where it knows the declared steps."""
+    """What the reader can replay: outputs always; raw files and readings where it knows the declared steps.
+
+    A reading is replayed where an output decides: the digits of a forecast change with every rounding, and its numbers are compared already.
+    """
     from compress.reader.reader import known
 
     yield "output"
     if data.preprocess and all(known(step.get("op"), "PREPROCESS") for step in data.preprocess):
         yield "raw"
-    if len(data.postprocess) == 1 and known(data.postprocess[0].get("op"), "POSTPROCESS"):
+    decides = any(port.decides for port in data.signature.outputs)
+    if decides and len(data.postprocess) == 1 and known(data.postprocess[0].get("op"), "POSTPROCESS"):
         yield "reading"
 
 

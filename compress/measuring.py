@@ -23,7 +23,13 @@ from compress.timing import Clock, Timings, interleaved, low, noise, thread_cloc
 from rules.examples import Feeds
 from rules.problems import Exit, Problem, bad_environment
 
-RECIPES: Mapping[str, Recipe] = {"static": "static", "hybrid": "static", "dynamic": "dynamic", "mixed": "mixed"}  # by a net's integer form
+RECIPES: Mapping[str, Recipe] = {
+    "static": "static",
+    "poor": "static",
+    "hybrid": "static",
+    "dynamic": "dynamic",
+    "mixed": "mixed",
+}  # by a net's integer form
 SAMPLES = 2  # calibration examples: enough for a file that runs
 BOUND = 0.05  # two copies of one graph that appear further apart: noisy
 COPY = "a copy of the first"
@@ -121,9 +127,18 @@ def make(net: Net, folder: Path, *, target: Target, precisions: Sequence[str], s
     import torch
 
     torch.manual_seed(seed)
-    graph = export(net.build(), net.data, folder / "model.onnx", target=target)
+    graph = export(awake(net.build()), net.data, folder / "model.onnx", target=target)
     found = {"fp32": graph, "int8": quantized(graph, net.form, net.data, target=target) if "int8" in precisions else None}
     return {precision: path for precision, path in found.items() if path and precision in precisions}
+
+
+def awake(module: Any) -> Any:
+    """An untrained module whose silent branches speak: normalisations that start at nothing would leave kernels of nothing in the file."""
+    for part in module.modules():
+        scale = getattr(part, "weight", None) if hasattr(part, "running_mean") else None
+        if scale is not None and not scale.any():
+            scale.data.fill_(0.3)
+    return module
 
 
 def quantized(graph: Path, form: str, data: Any, *, target: Target) -> Path | None:

@@ -24,13 +24,22 @@ class Payoff:
 
 
 def drop(metric: Metric, before: float, after: float) -> float:
-    """How much of the metric was lost: positive is worse, whichever direction the metric has."""
-    return after - before if metric.better == "lower" else before - after
+    """How much of the metric was lost: positive is worse, whichever direction the metric has.
+
+    Of a metric in percent the points; of any other, whose size depends on the data, the share of what it was before.
+    """
+    lost = after - before if metric.better == "lower" else before - after
+    return lost if metric.unit == "%" else lost / (abs(before) or 1.0)
 
 
 def show(metric: Metric, value: float) -> str:
     """`1.93 %`."""
     return f"{100 * value:.2f} %" if metric.unit == "%" else f"{value:.4g} {metric.unit}".strip()
+
+
+def show_drop(metric: Metric, lost: float) -> str:
+    """A loss, or the loss allowed: `0.50 %`, or `0.50 % of it` where it is a share of the metric's value."""
+    return f"{100 * lost:.2f} %" + ("" if metric.unit == "%" else " of it")
 
 
 def trained(metric: Metric, after: Point) -> Payoff:
@@ -43,7 +52,7 @@ def smaller(metric: Metric, before: Point, after: Point, *, max_drop: float) -> 
     lost, faster = drop(metric, before.metric, after.metric), ratio(after.latency_ms, before.latency_ms)
     change = f"{metric.name} {show(metric, before.metric)} → {show(metric, after.metric)}, latency ×{faster:.2f}"
     if lost > max_drop:
-        return Payoff("rolled back", f"{change}: it lost more than the {show(metric, max_drop)} allowed")
+        return Payoff("rolled back", f"{change}: it lost more than the {show_drop(metric, max_drop)} allowed")
     if faster >= WORTH:
         return Payoff("rolled back", f"{change}: it is not faster here")
     return Payoff("kept", change)
@@ -65,7 +74,7 @@ def quantized(metric: Metric, float_point: Point, after: Point, *, max_drop: flo
     if faster >= WORTH:
         return Payoff("rolled back", f"{change}: int8 is not faster here, kept float")
     if lost > max_drop and not repairs:
-        return Payoff("rolled back", f"{change}: it lost more than the {show(metric, max_drop)} allowed, kept float")
+        return Payoff("rolled back", f"{change}: it lost more than the {show_drop(metric, max_drop)} allowed, kept float")
     return Payoff("kept", change)
 
 
@@ -80,6 +89,6 @@ def ships(metric: Metric, float_point: Point, best: Point | None, *, max_drop: f
     if lost > max_drop:
         return Payoff(
             "rolled back",
-            f"the best quantized file loses {show(metric, lost)}, more than the {show(metric, max_drop)} allowed: the float file ships",
+            f"the best quantized file loses {show_drop(metric, lost)}, more than the {show_drop(metric, max_drop)} allowed: the float file ships",
         )
     return Payoff("kept", f"latency ×{faster:.2f} of float, {metric.name} {show(metric, float_point.metric)} → {show(metric, best.metric)}")

@@ -252,7 +252,7 @@ class Run:
         if self._not_needed(step):
             lost = payoff.drop(metric, state.float_point.metric, before.metric)
             raise Skipped(
-                f"the quantized file loses {payoff.show(metric, lost)}, within the {payoff.show(metric, step.settings.max_loss)} the plan allows"
+                f"the quantized file loses {payoff.show_drop(metric, lost)}, within the {payoff.show_drop(metric, step.settings.max_loss)} the plan allows"
             )
         graph = step.settings.apply(start, context)
         after = self._point(key, graph, params=state.float_point.params)

@@ -5,7 +5,8 @@ constants folded). `static.onnx` has constant scales wherever the recipe puts th
 every later graph stage works on it. `model.onnx` ships: as `static.onnx`, recurrent layers and what is dynamic made int8 last.
 
 Recipe by content: networks of convolutions and plain products are static throughout; attention keeps softmax, norms, GELU,
-residual sums and the product of two activations float and runs its constant-weight products dynamically.
+residual sums and the product of two activations float and runs its constant-weight products dynamically. A spectrogram that a net
+makes for itself stays float up to its logarithm (`graph/front.py`).
 Source: measured for this project on onnxruntime 1.32, x86 with VNNI; formats as in onnxruntime's documentation,
 "Quantize ONNX models". No torch.
 """
@@ -29,7 +30,8 @@ from compress.context import Data, Skipped, Target
 from compress.files import write_bytes
 from compress.graph.answers import release, tail
 from compress.graph.compact import compact, drop_unused
-from compress.graph.reading import Graph, Weight, along, bias_step, read
+from compress.graph.front import front
+from compress.graph.reading import Graph, Weight, along, bias_step, parse, read
 from compress.graph.writing import bias_integers, integers, patch
 from compress.recurrent import dynamic_lstm
 from compress.runtime import one_line
@@ -195,7 +197,8 @@ def quantize_static(
         extra["CalibPercentile"] = percentile
     if format.activation == "int8":  # as TensorRT wants it: zero points of zero, biases float
         extra |= {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-    end = tail(read(source))
+    graph = read(source)
+    end = tail(graph)
     with TemporaryDirectory() as folder, quiet():
         draft = Path(folder) / "static.onnx"
         quantize(
@@ -209,7 +212,7 @@ def quantize_static(
             per_channel=format.per_channel,
             reduce_range=format.reduce_range,
             calibrate_method=CalibrationMethod.MinMax if method == "minmax" else CalibrationMethod.Percentile,
-            nodes_to_exclude=list(end.between),
+            nodes_to_exclude=[*end.between, *(node.name for node in front(graph))],
             extra_options=extra,
         )
         model = drop_unused(release(onnx.load(str(draft)), end.products))
@@ -233,6 +236,7 @@ def finish(static: Path, target: Path, *, recipe: Recipe, format: Target) -> Pat
             str(draft),
             str(done),
             op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=[node.name for node in front(parse(model))],
             per_channel=format.per_channel,
             reduce_range=format.reduce_range,
             weight_type=kinds[format.weight],

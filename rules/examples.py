@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Feeds: TypeAlias = "Mapping[str, NDArray[Any]]"  # named arrays, as onnxruntime takes and returns them
 
 
-BESIDE_ERRORS = frozenset({"mae"})  # further figures of a score that are errors; every other is a share that is right
+BESIDE_ERRORS = frozenset({"mae", "log loss"})  # further figures of a score that are errors; every other is a share that is right
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,11 +59,16 @@ def size_of(variant: Variant, cost: Cost | None, precision: str) -> int | None:
     return int(variant.params * BYTES[precision] * (PARAMS_OVERHEAD if precision == "int8" else 1.0))
 
 
-def memory_of(variant: Variant, cost: Cost | None, precision: str) -> int | None:
-    """Bytes of the weights and the largest layer's input and output, without the runtime itself."""
+def memory_of(variant: Variant, cost: Cost | None, precision: str, *, weights_in_flash: bool = False) -> int | None:
+    """Bytes of the weights and the largest layer's input and output, without the runtime itself.
+
+    On a microcontroller the weights are read from flash where they lie, and only what flows counts. Without a counted graph nobody
+    knows how much that is, and the weights stand in for it.
+    """
     size = size_of(variant, cost, precision)
     if size is None or cost is None:
         return size
+    size = 0 if weights_in_flash else size
     narrow = BYTES[cost.precision] / BYTES[precision]
     return size + int(max((op.in_bytes + op.out_bytes for op in cost.operators), default=0) / narrow)
 

@@ -127,7 +127,7 @@ def _contender(cell: Cell, card: Card, task: str, device: Device, costs: Sequenc
     cost = cost_of(card, variant, costs, precision) if variant else None
     prediction = (_found(measured, card, variant, cost, precision) or predict(variant, cost, device, precision)) if variant else None
     size = size_of(variant, cost, precision) if variant else None
-    memory = memory_of(variant, cost, precision) if variant else None
+    memory = memory_of(variant, cost, precision, weights_in_flash=device.kind == "mcu") if variant else None
     kind: Kind = "measured" if cost is not None and cost.precision == precision else "estimate"
     facts: dict[str, Value | None] = {f"card.{name}": getattr(card, name) for name in CARD}
     facts |= {f"card.{name}": value for name, value in card.traits.items()}

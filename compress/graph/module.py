@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.context import Skipped
+from compress.graph.front import front
 from compress.graph.operators import OPERATORS, unsupported
 from compress.graph.quantizers import fake_quantize, round_bias
 from compress.graph.reading import Bias, Graph, Node, Weight, along, read
@@ -109,8 +110,9 @@ class GraphModule(nn.Module):
         self._learn(output, value)
 
     def _floats(self) -> None:
+        given = {id(node) for node in front(self.graph)}  # constants of a transform, not weights
         for node in self.graph.nodes:
-            for slot in TRAINED.get(node.op, ()):
+            for slot in () if id(node) in given else TRAINED.get(node.op, ()):
                 name = node.inputs[slot] if slot < len(node.inputs) else ""
                 value = self.graph.initializers.get(name)
                 if value is not None and name not in self.places and value.dtype == np.float32 and value.ndim and value.size > 1:

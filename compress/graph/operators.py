@@ -73,7 +73,21 @@ def _pool_limits(node: Node) -> str:
     return "uneven padding" if uneven and node.op == "AveragePool" else ""
 
 
-LIMITS: dict[str, Callable[[Node], str]] = {"LSTM": _lstm_limits, "Pad": _pad_limits, "AveragePool": _pool_limits}
+def _resize_limits(node: Node) -> str:
+    given = node.attributes
+    centres, mode = given.get("coordinate_transformation_mode", "half_pixel"), given.get("mode", "nearest")
+    known = {"linear": ("half_pixel", "pytorch_half_pixel", "align_corners"), "nearest": ("asymmetric",)}
+    if centres not in known.get(mode, ()) or given.get("antialias", 0) or given.get("axes"):
+        return f"mode {mode!r}, {centres!r}"
+    return "" if mode == "linear" or given.get("nearest_mode", "round_prefer_floor") == "floor" else "nearest pixels that are rounded"
+
+
+LIMITS: dict[str, Callable[[Node], str]] = {
+    "LSTM": _lstm_limits,
+    "Pad": _pad_limits,
+    "AveragePool": _pool_limits,
+    "Resize": _resize_limits,
+}
 
 
 # -- products --------------------------------------------------------------------------------------------------------
@@ -317,6 +331,21 @@ def _mirrored(size: int, before: int, after: int, *, reflect: bool) -> Tensor:
     return torch.where(index >= size, 2 * (size - 1) - index, index)
 
 
+def resize(a: Attributes, inputs: Inputs) -> Tensor:
+    """x (b, c, …) with new sizes of the axes behind the channels, given themselves or as scales."""
+    x, _, scales, sizes = [*inputs, None, None, None][:4]
+    assert x is not None
+    if sizes is not None and sizes.numel():
+        wanted = sizes.tolist()[2:]
+    else:
+        assert scales is not None
+        wanted = [math.floor(size * scale) for size, scale in zip(x.shape[2:], scales.tolist()[2:], strict=True)]
+    if a.get("mode", "nearest") == "nearest":
+        return F.interpolate(x, size=wanted, mode="nearest")
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(wanted)]
+    return F.interpolate(x, size=wanted, mode=mode, align_corners=a.get("coordinate_transformation_mode") == "align_corners")
+
+
 def constant_of_shape(a: Attributes, inputs: Inputs) -> Tensor:
     shape = inputs[0]
     assert shape is not None
@@ -398,6 +427,7 @@ OPERATORS: dict[str, Operator] = {
     "Concat": lambda a, i: torch.cat([x for x in i if x is not None], a["axis"]),
     "Expand": expand,
     "Pad": pad,
+    "Resize": resize,
     "ConstantOfShape": constant_of_shape,
     "Shape": shape,
     "Cast": lambda a, i: i[0].to(DTYPES[a["to"]]),  # type: ignore[union-attr]

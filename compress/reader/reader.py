@@ -125,14 +125,18 @@ def load_image(raw: bytes) -> Any:
 
 def apply(raw: bytes, steps: Any) -> Any:
     """Bytes of a file -> the model's input array (of several inputs: a dictionary of arrays), by the declared steps."""
-    value = raw
+    value: Any = raw
     for step in steps:
         settings = {key: item for key, item in step.items() if key != "op"}
         function = known(step.get("op"), "PREPROCESS")
         if function is None:
             raise Refused(f"manifest.json asks for the step {step.get('op')!r}, which this reader does not know")
+        part = settings.pop("of", None)  # of several inputs, the one the step is about
         try:
-            value = function(value, **settings)
+            if part is None:
+                value = function(value, **settings)
+            else:
+                value[part] = function(value[part], **settings)
         except ValueError as error:
             raise Refused(str(error)) from None
         except TypeError as error:
@@ -179,9 +183,10 @@ def pad(array: np.ndarray, multiple: int = 1, value: float = 0.0, minimum: int =
     return filled
 
 
-def scale(array: np.ndarray, mean: float = 0.0, std: float = 1.0, by: float = 1.0) -> np.ndarray:
-    """Array -> (array * by - mean) / std, in float32."""
-    return ((array.astype(np.float32) * np.float32(by) - np.float32(mean)) / np.float32(std)).astype(np.float32)
+def scale(array: np.ndarray, mean: Any = 0.0, std: Any = 1.0, by: float = 1.0) -> np.ndarray:
+    """Array -> (array * by - mean) / std, in float32. `mean` and `std` are numbers, or lists with one for each channel of (1, c, h, w)."""
+    middle, spread = (np.asarray(value, dtype=np.float32).reshape(-1, 1, 1) if isinstance(value, list) else value for value in (mean, std))
+    return ((array.astype(np.float32) * np.float32(by) - np.float32(middle)) / np.float32(spread)).astype(np.float32)
 
 
 PREPROCESS: dict[str, Any] = {"decode": decode, "resize": resize, "array": to_array, "pad": pad, "scale": scale}
@@ -271,6 +276,7 @@ def argmax(output: np.ndarray, labels: list[str]) -> tuple[str, float]:
 
 
 POSTPROCESS: dict[str, Any] = {"ctc": ctc, "argmax": argmax}
+DETAILS: dict[str, Any] = {}
 
 
 def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int = 0) -> tuple[str, float]:
@@ -294,9 +300,24 @@ def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int 
 
 def read_file(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0) -> tuple[str, float]:
     """A file's bytes -> (text, confidence)."""
+    return reading(answer(session, manifest, raw), manifest, beam)
+
+
+def answer(session: Any, manifest: dict[str, Any], raw: bytes) -> dict[str, np.ndarray]:
+    """A file's bytes -> what the model answers."""
     if not (manifest["preprocess"] and manifest["postprocess"]):
         raise Refused("manifest.json declares no way from a file to a reading, so only --self-test and --profile work")
-    return reading(run(session, _feeds(apply(raw, manifest["preprocess"]), session.get_inputs()[0].name)), manifest, beam)
+    return run(session, _feeds(apply(raw, manifest["preprocess"]), session.get_inputs()[0].name))
+
+
+def details(outputs: dict[str, np.ndarray], manifest: dict[str, Any]) -> Any:
+    """What --json tells beside the reading, where a step file has more to say (boxes, shares); None where it has not."""
+    settings = dict(manifest["postprocess"][0])
+    function = known(settings.pop("op", None), "DETAILS")
+    if function is None:
+        return None
+    several, name = settings.pop("outputs", None), settings.pop("output", next(iter(outputs)))
+    return function({name: outputs[name] for name in several} if several else outputs[name], manifest["labels"], **settings)
 
 
 def _feeds(made: Any, name: str) -> dict[str, np.ndarray]:
@@ -596,30 +617,27 @@ def _act(chosen: argparse.Namespace) -> int:
     if chosen.self_test and not faults:
         print("every golden vector is reproduced here")
     for path in chosen.files:
-        text, confidence = _read(path, session, manifest, chosen.beam)
-        _print(path, text, confidence, chosen)
+        text, confidence, more = _read(path, session, manifest, chosen.beam)
+        _print(path, text, confidence, more, chosen)
     return 1 if faults else 0
 
 
-def _read(path: Path, session: Any, manifest: dict[str, Any], beam: int) -> tuple[str, float]:
+def _read(path: Path, session: Any, manifest: dict[str, Any], beam: int) -> tuple[str, float, Any]:
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
     try:
-        return read_file(session, manifest, raw, beam)
+        outputs = answer(session, manifest, raw)
+        return (*reading(outputs, manifest, beam), details(outputs, manifest))
     except Refused as refusal:
         raise Refused(f"{path}: {refusal}") from None
 
 
-def _print(path: Path, text: str, confidence: float, chosen: argparse.Namespace) -> None:
+def _print(path: Path, text: str, confidence: float, more: Any, chosen: argparse.Namespace) -> None:
     if chosen.json:
-        print(
-            json.dumps(
-                {"schema_version": SCHEMA_VERSION, "file": str(path), "reading": text, "confidence": round(confidence, 4)},
-                ensure_ascii=False,
-            )
-        )
+        said = {"schema_version": SCHEMA_VERSION, "file": str(path), "reading": text, "confidence": round(confidence, 4)}
+        print(json.dumps(said if more is None else {**said, "found": more}, ensure_ascii=False))
     else:
         print(text if len(chosen.files) == 1 else f"{path}\t{text}")
 

@@ -8,6 +8,7 @@ from typing import Any
 from compress.report import charts
 from compress.report.figures import count, faster, figure, points, printed, share, signed
 from compress.report.svg import number, size
+from rules.examples import BESIDE_ERRORS
 
 Record = Mapping[str, Any]
 NAMES = {"teacher fp32": "the teacher in fp32", "own fp32": "its own fp32 file"}
@@ -102,10 +103,15 @@ def _also(name: str, value: float, against: Mapping[str, Any] | None) -> dict[st
     other = (against or {}).get("also", {}).get(name)
     return {
         "what": f"{name}, test",
-        "value": f"{100 * value:.1f} %",
-        "beside": f"against {100 * other:.1f} %" if other is not None else "",
+        "value": _beside(name, value),
+        "beside": f"against {_beside(name, other)}" if other is not None else "",
         "kind": "measured",
     }
+
+
+def _beside(name: str, value: float) -> str:
+    """A further figure: a share that is right in percent, an error as a number."""
+    return number(value, 4) if name in BESIDE_ERRORS else f"{100 * value:.1f} %"
 
 
 def _milliseconds(entry: Mapping[str, Any]) -> tuple[str, str]:

@@ -16,6 +16,8 @@ import onnx
 
 from compress.context import Context
 from compress.files import write_bytes
+from compress.graph.front import front
+from compress.graph.reading import parse
 from compress.quantization import quiet
 from compress.runtime import one_line, predictor
 from rules.examples import Feeds
@@ -55,13 +57,21 @@ class Fp16:
 
 
 def half(model: onnx.ModelProto, keep_float: Sequence[str]) -> onnx.ModelProto:
-    """The graph in float16, inputs and outputs unchanged, the operators in `keep_float` in float32."""
+    """The graph in float16, inputs and outputs unchanged; float32 stay the operators in `keep_float` and a spectrogram (`graph/front.py`)."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
+    inside = front(parse(model))
+    read = {name for node in inside for name in node.inputs}
+    constants = [node.name for node in model.graph.node if node.op_type == "Constant" and node.output[0] in read]
+    spectrogram = [*constants, *(node.name for node in inside)]
     with quiet():
         try:
             converted: onnx.ModelProto = convert_float_to_float16(
-                model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *keep_float], disable_shape_infer=False
+                model,
+                keep_io_types=True,
+                op_block_list=[*DEFAULT_OP_BLOCK_LIST, *keep_float],
+                node_block_list=spectrogram,
+                disable_shape_infer=False,
             )
         except Exception as error:
             raise bad_input(f"the graph cannot be converted to half precision: {one_line(error)}") from error
