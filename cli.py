@@ -384,7 +384,8 @@ def _job(
     known = knowledge(overlay)
     subject = _task(task)
     plan = read(plan_file) if plan_file else None
-    request = Request(subject.name, device or (plan.device if plan else "this-machine"))
+    said = {} if plan else _facts(subject, task, data)
+    request = Request(subject.name, device or (plan.device if plan else "this-machine"), **said)
     answer = judge(request, known) if subject.name in known.tasks else None
     if plan is None:
         if answer is None:
@@ -545,6 +546,11 @@ def _opened(subject: Task, name: str, data: Path | None, plan: Any) -> Data:
     from compress.contract import open_data
 
     return open_data(subject, name, data, seed=plan.seed, settings=dict(plan.settings))
+
+
+def _facts(subject: Task, name: str, data: Path | None) -> dict[str, Any]:
+    """What the data at hand says of a request, where a built-in task tells: how small its pictures are, how many examples there are."""
+    return dict(getattr(subject.open(data), "facts", {})) if ":" not in name else {}
 
 
 def _task(name: str) -> Task:

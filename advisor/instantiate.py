@@ -67,13 +67,15 @@ def module(card: Card, variant: str, **given: Any) -> nn.Module:
 
 
 def task_of(known: Known, architecture: str) -> str:
-    """The built-in task whose data an architecture is counted and checked with: the first that has it in its row, by name."""
+    """The built-in task whose data an architecture is counted and checked with: the one it fits best, of those that have it."""
     from advisor.tasks import names
 
-    rows = [name for name in names() if name in known.tasks and architecture in {cell.architecture for cell in known.tasks[name].cells}]
-    if not rows:
+    cells = [
+        (cell.fit, name) for name in names() if name in known.tasks for cell in known.tasks[name].cells if cell.architecture == architecture
+    ]
+    if not cells:
         raise Problem(f"no built-in task has {architecture} in its row", remedy=LIST)
-    return rows[0]
+    return min(cells, key=lambda cell: (-cell[0], cell[1]))[1]
 
 
 def check_builder(card: Card) -> None:

@@ -124,7 +124,7 @@ def _net(candidate: Candidate, answer: Recommendation, knowledge: Knowledge) -> 
     card = knowledge.cards[candidate.architecture]
     variant = next(item for item in card.variants if item.name == candidate.variant)
     subject = task(_task(knowledge, card.name))
-    given = dict(subject.counted)
+    given = {**subject.counted, **variant.given}
     data = subject.stand_in(given)
     costs = knowledge.costs.get(card.name, ())
     found = {precision: cost_of(card, variant, costs, precision) for precision in PRECISIONS}

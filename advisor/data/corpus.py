@@ -37,7 +37,13 @@ class Corpus:
 
 
 def complete(
-    found: Mapping[Split, Sequence[Line]], *, seed: int, source: str, training: bool = True
+    found: Mapping[Split, Sequence[Line]],
+    *,
+    seed: int,
+    source: str,
+    training: bool = True,
+    noun: str = "lines",
+    remedy: str = "name them in train.tsv, one 'image<TAB>text' a line",
 ) -> tuple[dict[Split, tuple[Line, ...]], dict[str, Any]]:
     """All three splits: those given as they are, a missing val or test drawn from train. Returns them and how it was done.
 
@@ -48,17 +54,49 @@ def complete(
     if not train and not training and any(parts.values()):
         return {split: tuple(parts[split]) for split in SPLITS}, {"split": "as given, nothing to train on", "seed": None}
     if not train:
-        raise bad_input(f"{source} has no training lines", remedy="name them in train.tsv, one 'image<TAB>text' a line")
+        raise bad_input(f"{source} has no training {noun}", remedy=remedy)
     missing = {split: share for split, share in HELD_OUT.items() if not found.get(split)}
     parts["train"] = []
     for line in train:
         parts[assign(line.id, missing, seed=seed)].append(line)
     for split in SPLITS:
         if not parts[split]:
-            what = f"{source}: {len(train)} lines are too few to draw a {split} split from"
-            raise bad_input(what, remedy=f"give more lines, or a {split} list")
+            what = f"{source}: {len(train)} {noun} are too few to draw a {split} split from"
+            raise bad_input(what, remedy=f"give more {noun}, or a {split} {'list' if noun == 'lines' else 'folder'}")
     shares = ", ".join(f"{share:.0%} {split}" for split, share in missing.items())
     rule = f"sha256('{seed}:' + id) as a fraction of 1: {shares}, the rest train"
+    return {split: tuple(parts[split]) for split in SPLITS}, {"split": rule if missing else "as given", "seed": seed if missing else None}
+
+
+def complete_by_class(
+    found: Mapping[Split, Sequence[Line]], *, seed: int, source: str, training: bool = True, noun: str = "people"
+) -> tuple[dict[Split, tuple[Line, ...]], dict[str, Any]]:
+    """As `complete`, where the classes of one split are to be strangers to the others: whole classes are drawn, a tenth each.
+
+    Raises Problem (exit 3) for a class that is named in two splits, and where there are too few to draw from.
+    """
+    parts: dict[Split, list[Line]] = {split: list(found.get(split, ())) for split in SPLITS}
+    homes: dict[str, Line] = {}
+    for split in SPLITS:
+        for name, line in {line.text: line for line in reversed(parts[split])}.items():
+            if homes.setdefault(name, line) is not line:
+                raise bad_input(
+                    f"{name!r} is in two splits: {homes[name].where}, {line.where}", remedy=f"{noun} of one split are in no other"
+                )
+    if not parts["train"] and not training and any(parts.values()):
+        return {split: tuple(parts[split]) for split in SPLITS}, {"split": "as given, nothing to train on", "seed": None}
+    missing = [split for split in HELD_OUT if not parts[split]]
+    names = sorted({line.text for line in parts["train"]}, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    each = max(2, round(len(names) * HELD_OUT["val"]))
+    if len(names) < (len(missing) + 1) * (each if missing else 1) or len(names) < 2:
+        raise bad_input(
+            f"{source}: {len(names)} {noun} are too few to train on{' and to draw ' + ' and '.join(missing) if missing else ''}"
+        )
+    for split in missing:
+        drawn, names = set(names[:each]), names[each:]
+        parts[split] = [line for line in parts["train"] if line.text in drawn]
+        parts["train"] = [line for line in parts["train"] if line.text not in drawn]
+    rule = f"by {noun}: in the order of sha256('{seed}:' + name), {each} each for {' and '.join(missing)}, the rest train"
     return {split: tuple(parts[split]) for split in SPLITS}, {"split": rule if missing else "as given", "seed": seed if missing else None}
 
 

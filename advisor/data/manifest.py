@@ -1,4 +1,4 @@
-"""Folders of images with a list that says what is written on each: TSV, CSV, JSONL, or the benchmarks' `gt.txt`.
+"""Folders of images or recordings with a list that says what each says: TSV, CSV, JSONL, or the benchmarks' `gt.txt`.
 
 A folder holds train, val and test lists (`train.tsv`, `val.csv`, `test.jsonl` …, or the same inside folders of those names), or one
 list (`labels`, `gt`, `metadata`, `annotations`, `manifest`) with or without a split column. A list names an image, relative to
@@ -32,8 +32,8 @@ NAMES: Mapping[str, Split] = {
 }
 SINGLE = ("labels", "gt", "metadata", "annotations", "manifest")
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".txt")
-IMAGE_COLUMNS = frozenset({"image", "file", "path", "file_name", "filename", "image_path"})
-TEXT_COLUMNS = frozenset({"text", "label", "transcription", "words"})
+IMAGE_COLUMNS = frozenset({"image", "file", "path", "file_name", "filename", "image_path", "audio", "audio_filepath", "wav"})
+TEXT_COLUMNS = frozenset({"text", "label", "class", "transcription", "words", "mask"})
 SPLIT_COLUMNS = frozenset({"split", "set", "subset"})
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 LONGEST_TEXT = 1000
@@ -88,8 +88,8 @@ def find(folder: Path) -> list[List]:
     if found and single and not any(entry.split == "train" for entry in found):
         found.append(List(single[0], "train"))
     if not found and not single:
-        what = "is empty" if not any(folder.iterdir()) else "has no list of what is written on its images"
-        raise bad_input(f"{folder} {what}", remedy="write train.tsv (and val.tsv, test.tsv), one 'image<TAB>text' a line")
+        what = "is empty" if not any(folder.iterdir()) else "has no list of what its files say"
+        raise bad_input(f"{folder} {what}", remedy="write train.tsv (and val.tsv, test.tsv), one 'file<TAB>text' a line")
     return found or [List(single[0], None)]
 
 
@@ -117,13 +117,13 @@ def _lines(entry: List, folder: Path) -> Iterator[tuple[Line, Split | None, Path
 def _inside(base: PurePosixPath, image: str, folder: Path, where: str) -> str:
     """The image's path relative to the data folder. Raises Problem when it leads out of it."""
     if not image or len(image) > LONGEST_PATH:
-        raise bad_input(f"{where}: {'no image is named' if not image else 'the image path is too long'}", remedy="write 'image<TAB>text'")
+        raise bad_input(f"{where}: {'no file is named' if not image else 'the path is too long'}", remedy="write 'file<TAB>text'")
     path = image.replace("\\", "/")
     absolute = PurePosixPath(path).is_absolute()
     joined = os.path.normpath(path) if absolute else os.path.normpath(str(base / path))
     joined = os.path.relpath(joined, folder.resolve()) if absolute else joined
     if joined == ".." or joined.startswith("../"):
-        raise bad_input(f"{where}: {image!r} leads out of the data folder", remedy="keep the images inside it")
+        raise bad_input(f"{where}: {image!r} leads out of the data folder", remedy="keep the files inside it")
     return joined
 
 
@@ -157,14 +157,15 @@ def _image(place: Path, line: Line) -> bytes:
 
 def rows(file: Path, shown: str) -> list[Row]:
     """The rows of a list: (line number, image, text, split or None). Raises Problem (exit 3) naming `shown` and the line."""
-    text = _text(file, shown)
+    text = text_of(file, shown)
     found = _FORMATS[file.suffix](text, shown)
     if not found:
-        raise bad_input(f"{shown} names no image", remedy="write one 'image<TAB>text' a line")
+        raise bad_input(f"{shown} names no file", remedy="write one 'file<TAB>text' a line")
     return found
 
 
-def _text(file: Path, shown: str) -> str:
+def text_of(file: Path, shown: str) -> str:
+    """The list as text. Raises Problem (exit 3) where it cannot be read, is too large, or is no UTF-8."""
     try:
         if file.stat().st_size > MOST_BYTES:
             raise bad_input(f"{shown} is larger than {MOST_BYTES >> 30} GB", remedy="split it, or use an LMDB")
@@ -188,7 +189,7 @@ def _tabbed(text: str, shown: str) -> list[Row]:
     for number, line in numbered[1:] if columns else numbered:
         cells = line.split("\t") if columns else line.split("\t", 1)
         if len(cells) < 2:
-            raise bad_input(f"{shown}:{number}: no tab between image and text: {line[:60]!r}", remedy="write 'image<TAB>text'")
+            raise bad_input(f"{shown}:{number}: no tab between file and text: {line[:60]!r}", remedy="write 'file<TAB>text'")
         found.append(_pick(cells, columns or (0, 1, None), f"{shown}:{number}", number))
     return found
 
@@ -223,13 +224,13 @@ def _object(line: str, where: str, number: int) -> Row:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        raise bad_input(f"{where}: not JSON: {line[:60]!r}", remedy='write {"image": …, "text": …}, one object a line') from None
+        raise bad_input(f"{where}: not JSON: {line[:60]!r}", remedy='write {"file": …, "text": …}, one object a line') from None
     keys = {str(key).lower(): value for key, value in entry.items()} if isinstance(entry, dict) else {}
     image, text, split = (
         next((keys[key] for key in sorted(names) if key in keys), None) for names in (IMAGE_COLUMNS, TEXT_COLUMNS, SPLIT_COLUMNS)
     )
     if not isinstance(image, str) or not isinstance(text, str) or not isinstance(split, str | None):
-        raise bad_input(f"{where}: an image and a text are needed, both strings: {line[:60]!r}", remedy='write {"image": …, "text": …}')
+        raise bad_input(f"{where}: a file and a text are needed, both strings: {line[:60]!r}", remedy='write {"file": …, "text": …}')
     return number, image, text, split
 
 
@@ -247,7 +248,7 @@ def _pick(cells: Sequence[str], columns: tuple[int, int, int | None], where: str
     image, text, split = columns
     last = max(place for place in columns if place is not None)
     if len(cells) <= last:
-        raise bad_input(f"{where}: {len(cells)} columns, {last + 1} are needed", remedy="write an image and a text on every line")
+        raise bad_input(f"{where}: {len(cells)} columns, {last + 1} are needed", remedy="write a file and a text on every line")
     return number, cells[image].strip(), cells[text], cells[split] if split is not None else None
 
 

@@ -1,0 +1,276 @@
+"""Pictures with things in boxes, opened: what a detector is trained on, scored on and timed on.
+
+Every picture is squeezed into one square, its ratio given up, which moves no box against another: overlaps stay what they are. Boxes
+are shares of the picture. What a net answers is raw (`anchors.py`); decoding and dropping doubles is done here as a bundle's reader does it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advisor import anchors
+from advisor.average_precision import Guess, Truth, score
+from advisor.box_augment import viewed
+from advisor.data import pictures
+from advisor.data.batching import Batches
+from advisor.data.boxed import Marked, inside
+from advisor.data.corpus import SPLITS, Line, Split, spread
+from advisor.data.labelled import cuts
+from advisor.data.pictures import Pixels
+from advisor.mask_augment import View
+from advisor.picture_augment import generator
+from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
+from rules.problems import bad_input
+
+BATCH = 16  # pictures a batch when scoring
+MOST_MEMORY = 4 * 2**30  # bytes of decoded pictures held; what is beyond is decoded again each time
+LEAST = 0.02  # chance from which a found box is scored
+SURE = 0.5  # chance from which a reading tells of it
+OVERLAP = 0.5  # of two boxes of a class, above which the less sure one is dropped
+MOST = 100  # boxes a picture
+MOST_THINGS = 400  # true boxes a picture
+
+Predict = Callable[[Feeds], Mapping[str, NDArray[Any]]]
+Seen = tuple[Pixels, Truth]  # a picture (side, side, 3) and what is on it, boxes as shares
+Compose = Callable[[tuple[int, int], int], Seen]  # (seed, epoch), index → a training picture made anew
+log = logging.getLogger("advisor.object_detection")
+
+
+class DetectedData:
+    """The data of the object-detection task. `side` pixels are what a model sees, square."""
+
+    def __init__(
+        self,
+        held: Marked,
+        *,
+        labels: Sequence[str],
+        side: int,
+        normalise: str = "half",
+        view: View | None = None,
+        limits: Mapping[Split, int | None] | None = None,
+        compose: Compose | None = None,
+    ) -> None:
+        self._corpus, self._things, self._sizes, self._compose = held.corpus, held.things, held.sizes, compose
+        self.labels, self.side, self._normalise, self._view = list(labels), side, normalise, view or View()
+        chosen = {split: spread(len(held.corpus.splits[split]), (limits or {}).get(split)) for split in SPLITS}
+        self._lines = {split: [held.corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
+        self._held: dict[tuple[Split, int], Seen] = {}
+        self._digests: dict[tuple[Split, int], str] = {}
+        self._bytes = 0
+        self.preprocess = pictures.steps(side, fit="stretch", normalise=normalise)
+        self.postprocess: Sequence[Mapping[str, Any]] = (
+            {
+                "op": "boxes",
+                "outputs": ["scores", "boxes"],
+                "side": side,
+                "least": SURE,
+                "overlap": OVERLAP,
+                "most": MOST,
+            },
+        )
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        known = set(self.labels)
+        for split in SPLITS:
+            for line in self._lines[split]:
+                for thing in self._things[line.id]:
+                    if thing.name not in known:
+                        some = ", ".join(self.labels[:5]) + (" …" if len(self.labels) > 5 else "")
+                        raise bad_input(
+                            f"{thing.where}: class {thing.name!r} is not known ({some})", remedy="mend it, or name it in labels"
+                        )
+                if len(self._things[line.id]) > MOST_THINGS:
+                    what = f"{line.where} has {len(self._things[line.id])} boxes"
+                    raise bad_input(what, remedy=f"at most {MOST_THINGS} are learnt from: cut the picture into tiles")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What a builder is given."""
+        return {"classes": len(self.labels), "side": self.side}
+
+    @cached_property
+    def signature(self) -> Signature:
+        return signature(**self.given)
+
+    def count(self, split: Split) -> int:
+        return len(self._lines[split])
+
+    # -- pictures and boxes ----------------------------------------------------------------------------------------------
+
+    def _read(self, split: Split, index: int) -> Seen:
+        """A picture as the model sees it and what is on it, held while there is room."""
+        key = (split, index)
+        if key in self._held:
+            return self._held[key]
+        line = self._lines[split][index]
+        raw = self._corpus.read(line)
+        image = pictures.decode(raw, name=_named(line))
+        said = self._sizes.get(line.id, image.size)
+        if said != image.size:
+            what = f"{line.where}: {line.id} is {image.width} × {image.height} pixels, its annotation says {said[0]} × {said[1]}"
+            raise bad_input(what, remedy="boxes are pixels of the very file: mend either")
+        things = self._things[line.id]
+        scale = np.array([*image.size, *image.size], dtype=np.float32)
+        boxes = np.array([inside(thing, *image.size) for thing in things], dtype=np.float32).reshape(-1, 4) / scale
+        kinds = np.array([self.labels.index(thing.name) for thing in things], dtype=np.int64)
+        truth = Truth(boxes, kinds, np.array([thing.aside for thing in things], dtype=bool))
+        seen = pictures.square(image, self.side, fit="stretch"), truth
+        text = "".join(f"{thing.name}\t{thing.box}\n" for thing in things)
+        self._digests.setdefault(key, hashlib.sha256(raw + b"\0" + text.encode()).hexdigest())
+        if self._bytes + seen[0].nbytes <= MOST_MEMORY:
+            self._held[key] = seen
+            self._bytes += seen[0].nbytes
+        return seen
+
+    def _varied(self, index: int, seed: int, epoch: int) -> Seen:
+        """A training picture as it looks in one epoch."""
+        if self._compose is not None:
+            return self._compose((seed, epoch), index)
+        picture, truth = self._read("train", index)
+        picture, boxes, stayed = viewed(picture, truth.boxes, generator(seed, epoch, index), self._view)
+        return picture, Truth(boxes[stayed], truth.kinds[stayed], truth.aside[stayed])
+
+    # -- batches ---------------------------------------------------------------------------------------------------------
+
+    def batches(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        epoch: int = 0,
+        augment: bool = False,
+        shuffle: bool = False,
+        limit: int | None = None,
+    ) -> Batches:
+        """Batches of pictures; `limit` takes some spread over the split, or with `shuffle` at random.
+
+        Targets: boxes (b, n, 4) float32, shares of the picture; kinds (b, n) int64, from 1, 0 where there is nothing, -1 for what is
+        left aside.
+        """
+        count = self.count(split) if limit is None else min(limit, self.count(split))
+        vary = augment and split == "train"
+
+        def plan() -> Iterator[tuple[list[int], int]]:
+            if shuffle:
+                order = np.random.default_rng([seed, epoch, 0]).permutation(self.count(split))[:count].tolist()
+            else:
+                order = spread(self.count(split), limit)
+            for start, end in cuts(count, batch_size):
+                yield order[start:end], 0
+
+        def make(members: list[int], _: int) -> Batch:
+            seen = [self._varied(index, seed, epoch) if vary else self._read(split, index) for index in members]
+            image = pictures.stack([picture for picture, _ in seen], normalise=self._normalise)
+            return Batch({"image": image}, _targets([truth for _, truth in seen]), tuple(self._lines[split][index].id for index in members))
+
+        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)))
+
+    # -- readings --------------------------------------------------------------------------------------------------------
+
+    def read(self, outputs: Feeds) -> list[str]:
+        """How many things of each class are on each picture."""
+        said = []
+        for scores, boxes in zip(outputs["scores"], outputs["boxes"], strict=True):
+            _, kinds, _ = anchors.found(scores, boxes, self.side, least=SURE, overlap=OVERLAP, most=MOST)
+            said.append(counted(kinds, self.labels))
+        return said
+
+    def score(self, predict: Predict, split: Split, *, limit: int | None = None) -> Score:
+        """COCO's average precision. Per example: true boxes that nothing found, in the split's order."""
+        truths = [self._read(split, index)[1] for index in spread(self.count(split), limit)]
+        guesses = []
+        for batch in self.batches(split, batch_size=BATCH, limit=limit):
+            answer = predict(batch.inputs)
+            for scores, boxes in zip(answer["scores"], answer["boxes"], strict=True):
+                guesses.append(Guess(*anchors.found(scores, boxes, self.side, least=LEAST, overlap=OVERLAP, most=MOST)))
+        return score(truths, guesses, len(self.labels))
+
+    def probes(self) -> dict[str, Feeds]:
+        """One picture that was not trained on, where there is one."""
+        split: Split = next(split for split in SPLITS[::-1] if self._lines[split])
+        return {f"s{self.side}": {"image": pictures.stack([self._read(split, 0)[0]], normalise=self._normalise)}}
+
+    def samples(self, split: Split, count: int) -> list[Sample]:
+        """Pictures spread over the split, as PNG files of at most 512 pixels a side."""
+        return [self._sample(split, place) for place in spread(self.count(split), count)]
+
+    def _sample(self, split: Split, index: int) -> Sample:
+        line = self._lines[split][index]
+        raw = pictures.shown(self._corpus.read(line), name=_named(line))
+        picture = pictures.square(pictures.decode(raw, name=line.id), self.side, fit="stretch")
+        truth = self._read(split, index)[1]
+        inputs = {"image": pictures.stack([picture], normalise=self._normalise)}
+        return Sample(line.id, raw, inputs, counted(truth.kinds[~truth.aside], self.labels))
+
+    # -- where it comes from ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Source, counts, how it was split, what is doubtful; plain JSON. Decodes every picture, so damage is found now."""
+        found: dict[str, Any] = {"task": "object-detection", **self._corpus.facts}
+        found.update(classes=len(self.labels), side=self.side, normalise=self._normalise)
+        found["splits"] = {split: self._facts(split) for split in SPLITS}
+        found["reopen"] = {"labels": list(self.labels), "side": self.side, "normalise": self._normalise}
+        found["warnings"] = list(self._warnings())
+        for warning in found["warnings"]:
+            log.warning(warning)
+        return found
+
+    def _facts(self, split: Split) -> dict[str, Any]:
+        digests = [self._digest(split, index) for index in range(self.count(split))]
+        text = "".join(f"{line.id}\t{digest}\n" for line, digest in zip(self._lines[split], digests, strict=True))
+        things = Counter(thing.name for line in self._lines[split] for thing in self._things[line.id])
+        boxes = {label: things[label] for label in self.labels}
+        return {"images": self.count(split), "boxes": boxes, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+    def _digest(self, split: Split, index: int) -> str:
+        if (split, index) not in self._digests:
+            self._read(split, index)
+        return self._digests[split, index]
+
+    def _warnings(self) -> Iterator[str]:
+        held = {split: {self._digest(split, index) for index in range(self.count(split))} for split in SPLITS}
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            if same := held[one] & held[other]:  # type: ignore[index]
+                yield f"{len(same)} pictures are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
+        sizes = [box[2:] - box[:2] for index in range(self.count("train")) for box in self._read("train", index)[1].boxes]
+        if sizes and (tiny := float((np.stack(sizes).max(1) * self.side < 16).mean())) > 0.1:
+            yield f"{100 * tiny:.0f} % of the training boxes are smaller than 16 pixels at a side of {self.side}: a larger side, or tiles"
+
+
+def signature(classes: int, side: int) -> Signature:
+    """image (batch, 3, side, side) → scores (batch, anchors, 1 + classes), the ground's first, and boxes (batch, anchors, 4), both raw."""
+    image = Port("image", "float32", ("batch", pictures.CHANNELS, side, side), {"batch": (1, 256, 1)})
+    places = anchors.count(side)
+    scores = Port("scores", "float32", ("batch", places, 1 + classes))
+    return Signature((image,), (scores, Port("boxes", "float32", ("batch", places, 4), decides=False)))
+
+
+def counted(kinds: NDArray[Any], labels: Sequence[str]) -> str:
+    """`2 disc, 1 star`, in the order of the classes."""
+    numbers = np.bincount(kinds.astype(np.int64), minlength=len(labels)).tolist()
+    return ", ".join(f"{number} {label}" for number, label in zip(numbers, labels, strict=True) if number) or "nothing"
+
+
+def _targets(truths: Sequence[Truth]) -> dict[str, NDArray[Any]]:
+    most = max(1, *(len(truth.kinds) for truth in truths)) if truths else 1
+    boxes = np.zeros((len(truths), most, 4), dtype=np.float32)
+    kinds = np.zeros((len(truths), most), dtype=np.int64)
+    for place, truth in enumerate(truths):
+        boxes[place, : len(truth.kinds)] = truth.boxes
+        kinds[place, : len(truth.kinds)] = np.where(truth.aside, -1, truth.kinds + 1)
+    return {"boxes": boxes, "kinds": kinds}
+
+
+def _named(line: Line) -> str:
+    return line.where if line.id in line.where else f"{line.id} ({line.where})"
