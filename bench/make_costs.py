@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,8 +27,8 @@ from advisor.instantiate import builder, task_of  # noqa: E402
 from advisor.stand_in import StandIn  # noqa: E402
 from advisor.tasks import task  # noqa: E402
 from compress.context import Target  # noqa: E402
-from compress.export import export  # noqa: E402
-from compress.measuring import quantized  # noqa: E402
+from compress.export import export, fused  # noqa: E402
+from compress.measuring import awake, quantized  # noqa: E402
 from compress.operators import operators_of  # noqa: E402
 from rules.examples import Feeds  # noqa: E402
 from rules.facts import Cost  # noqa: E402
@@ -48,7 +49,7 @@ class Matrix:
 
     class Row:
         def __init__(self, path: Path) -> None:
-            self.cells = [Named(cell["architecture"]) for cell in tomllib.loads(path.read_text(encoding="utf-8"))["cell"]]
+            self.cells = [Named(cell["architecture"], cell["fit"]) for cell in tomllib.loads(path.read_text(encoding="utf-8"))["cell"]]
 
     cards: Mapping[str, Any] = {}
 
@@ -61,22 +62,29 @@ class Named:
     """A cell, as far as it is asked for here."""
 
     architecture: str
+    fit: float
 
 
-def stand_in(architecture: str) -> tuple[Mapping[str, Any], StandIn]:
-    """What a builder of this architecture is given where its card is counted, and random data that fits."""
+def stand_in(architecture: str, own: Mapping[str, Any] = MappingProxyType({})) -> tuple[Mapping[str, Any], StandIn]:
+    """What a builder of this architecture is given where its card is counted, and random data that fits.
+
+    `own` is what the variant says of that where it is not the task's usual: small pictures, few classes.
+    """
     subject = task(task_of(Matrix(), architecture))  # type: ignore[arg-type]
-    return subject.counted, subject.stand_in(subject.counted)
+    if strange := set(own) - set(subject.counted):
+        raise SystemExit(f"{architecture}: the data of {subject.name} gives {', '.join(subject.counted)}, not {', '.join(strange)}")
+    given = {**subject.counted, **own}
+    return given, subject.stand_in(given)
 
 
 def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
     """The costs of one variant: float and int8, at every probe of its task."""
     import torch
 
-    settings = next(size.get("settings", {}) for size in card["variant"] if size["name"] == variant)
-    given, data = stand_in(card["name"])
+    size = next(size for size in card["variant"] if size["name"] == variant)
+    given, data = stand_in(card["name"], size.get("given", {}))
     torch.manual_seed(0)
-    module = builder(card["builds"])(**given, **settings)
+    module = fused(awake(builder(card["builds"])(**given, **size.get("settings", {})).eval()))
     params = sum(parameter.numel() for parameter in module.parameters())
     costs = []
     with TemporaryDirectory() as folder:

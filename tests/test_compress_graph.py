@@ -317,6 +317,10 @@ def ints(*numbers):
     return np.array(numbers, dtype=np.int64)
 
 
+def scales(*numbers):
+    return np.array(numbers, dtype=np.float32)
+
+
 OPERATORS = [
     (
         "Conv",
@@ -358,6 +362,20 @@ OPERATORS = [
     ("Pad", values(2, 3), [ints(0, 1, 2, 0), np.float32(5)], {}),
     ("Pad", values(3, 4), [ints(1, 0, 2, 3)], {"mode": "reflect"}),
     ("Pad", values(3, 4), [ints(1, 0, 2, 3)], {"mode": "edge"}),
+    ("Resize", values(2, 3, 4, 5), [None, scales(1, 1, 2, 2)], {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}),
+    (
+        "Resize",
+        values(1, 2, 3, 3),
+        [None, None, ints(1, 2, 7, 5)],
+        {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
+    ),
+    ("Resize", values(1, 2, 3, 3), [None, scales(1, 1, 4, 4)], {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),
+    (
+        "Resize",
+        values(1, 2, 3, 4),
+        [None, scales(1, 1, 2, 3)],
+        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    ),
     ("Concat", values(2, 3), [values(2, 2)], {"axis": 1}),
     ("Pow", np.abs(values(3, 4)), [np.float32(1.5)], {}),
     ("Div", np.array([-7, 7, 8], dtype=np.int64), [ints(2, -2, 3)], {}),
@@ -403,6 +421,7 @@ def model_of(node, *, opset=17, constants=()):
         (helper.make_node("Softsign", ["x"], ["y"], name="odd"), "operator Softsign (odd)"),
         (helper.make_node("Gelu", ["x"], ["y"], name="odd", domain="com.microsoft"), "operator com.microsoft.Gelu (odd)"),
         (helper.make_node("AveragePool", ["x"], ["y"], name="odd", kernel_shape=[2], pads=[0, 1]), "AveragePool with uneven padding"),
+        (helper.make_node("Resize", ["x"], ["y"], name="odd", mode="cubic"), "Resize with mode 'cubic', 'half_pixel'"),
     ],
 )
 def test_an_operator_that_cannot_be_trained_through_is_named(tmp_path, node, named):

@@ -103,3 +103,5 @@ def test_memory_is_the_weights_and_the_largest_layer():
     found = cost("net", Operator("Conv", 1, 0, 1000, 3000), Operator("Conv", 1, 0, 100, 100), precision="int8", size=50_000)
     assert memory_of(VARIANT, found, "int8") == 54_000
     assert memory_of(VARIANT, None, "int8") == 110_000
+    assert memory_of(VARIANT, found, "int8", weights_in_flash=True) == 54_000 - size_of(VARIANT, found, "int8")
+    assert memory_of(VARIANT, None, "int8", weights_in_flash=True) == 110_000
