@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench costs clean
+.PHONY: demo test lint bench costs zoo clean
 
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
@@ -28,6 +28,9 @@ bench: $(READY)
 
 costs: $(READY)
 	$(BIN)/python bench/make_costs.py
+
+zoo: $(READY)
+	$(BIN)/python -m bench zoo
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

@@ -45,6 +45,15 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """What its authors or keepers say a variant counts: the bar our own count is held to. 0: they say nothing of it."""
+
+    params: int
+    macs: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A buildable size of an architecture. `settings` are the keyword arguments of the card's builder."""
 
@@ -56,6 +65,8 @@ class Variant:
     kind: Kind = "published"  # where params and macs come from; built variants are counted ("measured")
     source: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)  # what of the data's part it was counted with, where not the task's usual
+    published: Published | None = None  # the figures to be within 2 % of
+    task: str = ""  # whose data it was counted with, where not that of the task its card fits best
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ PERMISSIVE = {  # what a permissive request may be given, code or weights (the O
 NONCOMMERCIAL = re.compile(r"(?:^|[^a-z])nc(?:[^a-z]|$)|non-?commercial|research only|academic", re.IGNORECASE)
 
 
+COUNTED_WITHIN = 0.02  # of what is published
+
+
 def findings(known: Knowledge) -> list[Finding]:
     """All findings over cards, cells, devices, thresholds and sources."""
     parts: list[Iterable[Finding]] = [dead_sources(known)]
@@ -73,6 +76,10 @@ def _figures(card: Card, where: str) -> Iterator[Finding]:
         for name, bounds in (("params", PARAMS), ("macs", MACS)):
             if outside(getattr(variant, name), bounds):
                 yield _out(where, f"variant {variant.name!r}", f"{name} {getattr(variant, name):g}", bounds)
+            said = getattr(variant.published, name, 0)
+            if said and abs(getattr(variant, name) - said) > COUNTED_WITHIN * said:
+                text = f"{name} {getattr(variant, name):,} is more than 2 % off the {said:,} of {variant.published.source}"  # type: ignore[union-attr]
+                yield Finding(where, f"variant {variant.name!r}", text, "warning", "one of them is another net")
         if not variant.source and card.status != "reference":
             yield Finding(where, f"variant {variant.name!r}", "its counts name no source", "warning", 'source = "…"')
 

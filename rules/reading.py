@@ -18,6 +18,7 @@ from rules.facts import (
     Evidence,
     Kind,
     Operator,
+    Published,
     Rate,
     Rule,
     Source,
@@ -254,7 +255,7 @@ def _traits(table: Table) -> dict[str, Any]:
 
 
 def _variant(table: Table) -> Variant:
-    settings, given = table.table("settings"), table.table("given")
+    settings, given, published = table.table("settings"), table.table("given"), table.table("published")
     found = Variant(
         name=table.text("name"),
         params=table.whole("params"),
@@ -264,7 +265,15 @@ def _variant(table: Table) -> Variant:
         kind=table.choice("kind", KINDS, "published"),
         source=table.text("source", ""),
         given=given.each(lambda each, key: each.plain(key)),
+        published=_published(published) if published else None,
+        task=table.text("task", ""),
     )
+    table.done()
+    return found
+
+
+def _published(table: Table) -> Published:
+    found = Published(params=table.whole("params", 0), macs=table.whole("macs", 0), source=table.identifier("source"))
     table.done()
     return found
 

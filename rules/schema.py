@@ -222,6 +222,8 @@ def _card() -> Schema:
         given={"type": "object", "additionalProperties": {"$ref": "#/$defs/plain"}},
         kind=_choice(KINDS),
         source=_line(),
+        published=_table({"source": _name()}, params=_whole(), macs=_whole()),
+        task=_line(),
     )
     card = _table(
         {

@@ -97,6 +97,10 @@ class Table:
         self._asked: list[str] = []
         self.where = where
 
+    def __bool__(self) -> bool:
+        """Whether anything is left in it."""
+        return bool(self._values)
+
     def _take(self, key: str, default: Any) -> Any:
         self._asked.append(key)
         value = self._values.pop(key, default)

@@ -205,6 +205,12 @@ def folder(tmp_path: Path) -> Path:
             "'GPL-2.0' is not known to be permissive, and no rule",
         ),
         ("architectures/net.toml", "params = 1000", "params = 900000000000000", "variant 'small': params 9e+14 is outside"),
+        (
+            "architectures/net.toml",
+            "params = 1000",
+            "published = {params = 1_030, source = 'paper'}\nparams = 1000",
+            "variant 'small': params 1,000 is more than 2 % off the 1,030 of paper",
+        ),
         ("devices/board.toml", "value = 1e9", "value = 1e15", "rates.fp32: 1e+15 macs/s, for a device of kind cpu, is outside"),
         ("devices/board.toml", "ram_bytes = 1_000_000", "ram_bytes = 4096", "ram_bytes: 4096, for a device of kind cpu, is outside"),
         (
