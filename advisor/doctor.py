@@ -10,14 +10,20 @@ from importlib.util import find_spec
 
 CORE = ("click", "numpy", "onnx", "onnxruntime", "pillow", "rich", "jinja2", "jiwer")
 TRAIN = ("torch", "onnxscript", "torch-pruning", "neural-compressor", "safetensors", "scikit-learn", "lmdb")
+EXTRAS = {  # what an extra brings, by its name; sizes in docs/benchmarks.md
+    "train": TRAIN,
+    "vision": ("torchvision", "timm", "segmentation-models-pytorch", "pycocotools"),
+    "text": ("tokenizers", "transformers", "sacrebleu"),
+    "audio": ("soundfile",),
+    "tabular": ("pyarrow",),
+}
 INSTALL = "pip install 'edge-advisor[train]'"
 
 
 def report() -> str:
     """The report as text: machine, packages, verbs."""
-    return "\n".join(
-        [*_machine(), "", *_packages("core", CORE, "pip install edge-advisor"), "", *_packages("[train]", TRAIN, INSTALL), "", *_verbs()]
-    )
+    extras = [line for name, brings in EXTRAS.items() for line in _packages(f"[{name}]", brings, f"pip install 'edge-advisor[{name}]'")]
+    return "\n".join([*_machine(), "", *_packages("core", CORE, "pip install edge-advisor"), "", *extras, "", *_verbs()])
 
 
 def _machine() -> list[str]:

@@ -58,7 +58,7 @@ def _parquet(file: Path, shown: str) -> Iterator[tuple[str, Cells]]:
         from pyarrow import parquet
         from pyarrow.lib import ArrowException
     except ImportError:
-        raise bad_environment(f"{shown} needs pyarrow, which is not installed", remedy="pip install 'edge-advisor[tables]'") from None
+        raise bad_environment(f"{shown} needs pyarrow, which is not installed", remedy="pip install 'edge-advisor[tabular]'") from None
     try:
         held: Any = parquet.ParquetFile(file)
         yield f"{shown}, column names", [str(name) for name in held.schema_arrow.names]
