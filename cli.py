@@ -327,6 +327,12 @@ def _write_schemas(folder: Path) -> None:
         click.echo(folder / f"{name}.schema.json")
 
 
+def with_training(command: Any) -> Any:
+    """Where modules train, for a verb that takes it as `train_on`."""
+    said = "Where modules train: auto is CUDA where torch sees it. The files are made and measured on onnxruntime all the same."
+    return click.option("--train-on", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help=said)(command)
+
+
 # -- the whole path --------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +344,7 @@ def _write_schemas(folder: Path) -> None:
 @click.option("--teacher", type=click.Path(path_type=Path), help="Your own trained teacher: FOLDER/module.safetensors of an earlier run.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="The run's folder.  [default: runs/TASK]")
 @click.option("--threads", type=click.IntRange(1, 256), default=None, help="Training threads.  [default: the cores there are]")
+@with_training
 @click.option("--dry-run", is_flag=True, help="Print the plan with estimated minutes, memory and disk, and stop.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @with_knowledge
@@ -353,7 +360,7 @@ def run(task: str, data: Path | None, plan_file: Path | None, out: Path | None, 
         click.echo(forecast(job))
         return
     folder = out or Path("runs") / _slug(task)
-    click.echo(_run(job, folder, progress))
+    _run(job, folder, progress)
 
 
 def _job(
@@ -364,6 +371,7 @@ def _job(
     device: str | None,
     teacher: Path | None,
     threads: int | None,
+    train_on: Any,
     overlay: Path | None,
 ) -> Any:
     """The job of `advisor run`: the plan (given or recommended), the task's data, the modules' specs, the target."""
@@ -376,7 +384,9 @@ def _job(
     from advisor.recommend import recommend as judge
     from compress.pipeline import Job
     from compress.plan import parse, read
+    from compress.ranks import launched
     from compress.target import target_for
+    from compress.torch_device import training_device
     from compress.weights import ModelSpec, load
     from rules.facts import Request
     from rules.knowledge import load as knowledge
@@ -411,10 +421,26 @@ def _job(
         target=target_for(device_named(known, request.device)),
         recommendation=as_json(answer) if answer else None,
         threads=threads or os.cpu_count() or 1,
+        train_on=training_device(train_on, local_rank=launched().local),
     )
 
 
-def _run(job: Any, folder: Path, progress: Any) -> Path:
+def _run(job: Any, folder: Path, progress: Any) -> None:
+    """Run a job in its folder, beside the other processes where a launcher started several, and print the bundle's path."""
+    from compress.pipeline import Run
+    from compress.profile import Measured
+    from compress.ranks import joined, launched
+
+    if launched().size > 1:  # a launcher ends the others by this signal, and a process that waits for them in torch would not notice ours
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with joined(job.train_on) as ranks:
+        if ranks.leads:
+            click.echo(_lead(job, folder, progress, ranks))
+        else:
+            Run(job, folder, latencies=Measured(), ranks=ranks).through()
+
+
+def _lead(job: Any, folder: Path, progress: Any, ranks: Any) -> Path:
     """Run a job in its folder and publish the bundle. Returns the bundle's path."""
     from compress.bundle import write
     from compress.files import owned
@@ -423,7 +449,7 @@ def _run(job: Any, folder: Path, progress: Any) -> Path:
     from compress.record import finish, headline
 
     with owned(folder):
-        work = Run(job, folder, latencies=Measured(), progress=progress)
+        work = Run(job, folder, latencies=Measured(), progress=progress, ranks=ranks)
         try:
             work.through()
             record = finish(work)
@@ -446,13 +472,14 @@ def _run(job: Any, folder: Path, progress: Any) -> Path:
 @click.option("--device", default=None, help="The target device.  [default: the plan's, else this-machine]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/compress"), show_default=True)
 @click.option("--threads", type=click.IntRange(1, 256), default=None, help="Training threads.  [default: the cores there are]")
+@with_training
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def compress(model: str, out: Path, quiet: bool, **options: Any) -> None:
     """Compress MODEL: a file.onnx with unlabelled inputs, or package.module:function with its weights and a task."""
     from compress.progress import choose
 
     job = _file_job(model, **options) if model.endswith(".onnx") else _module_job(model, **options)
-    click.echo(_run(job, out, choose(quiet=quiet)))
+    _run(job, out, choose(quiet=quiet))
 
 
 def _file_job(
@@ -465,6 +492,7 @@ def _file_job(
     device: str | None,
     threads: int | None,
     weights: Path | None,
+    train_on: Any = "cpu",  # no module is trained
 ) -> Any:
     """The job of `advisor compress MODEL.onnx`: graph stages alone, scored by the task or against the graph itself."""
     from compress.pipeline import Job
@@ -494,12 +522,15 @@ def _module_job(
     plan_file: Path | None,
     device: str | None,
     threads: int | None,
+    train_on: Any,
     inputs: Path | None,
 ) -> Any:
     """The job of `advisor compress package.module:function`: a trained module, scored by its task."""
     from compress.pipeline import Job
     from compress.plan import default
+    from compress.ranks import launched
     from compress.refit import refit
+    from compress.torch_device import training_device
     from compress.weights import ModelSpec, read_state
 
     if task is None or weights is None:
@@ -518,6 +549,7 @@ def _module_job(
         trained=module,
         target=_target(plan.device),
         threads=threads or os.cpu_count() or 1,
+        train_on=training_device(train_on, local_rank=launched().local),
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 MAPS = 6
 STRIDE = 16  # of the first grid
-SCALES = (0.2, 0.95)  # of the boxes of the first and the last grid, shares of the side
+SCALES = (0.2, 0.95)  # of the boxes of the first and the last grid, shares of the side; the first may be chosen otherwise
 SHAPES = 6  # a cell: two squares, and two ratios both ways
 RATIOS = (2.0, 3.0)
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # what a net's numbers are larger by: place, size
@@ -42,9 +42,12 @@ def count(side: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def anchors(side: int) -> Boxes:
-    """(anchors, 4): middle x, middle y, width, height as shares of the picture; cell by cell, the shapes of a cell together."""
-    low, high = SCALES
+def anchors(side: int, smallest: float = SCALES[0]) -> Boxes:
+    """(anchors, 4): middle x, middle y, width, height as shares of the picture; cell by cell, the shapes of a cell together.
+
+    `smallest` is the scale of the first grid's boxes.
+    """
+    low, high = smallest, SCALES[1]
     scales = [low + (high - low) * k / (MAPS - 1) for k in range(MAPS)] + [1.0]
     found = []
     for k, size in enumerate(cells(side)):
@@ -64,9 +67,9 @@ def corners(boxes: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
 
 
-def decoded(offsets: NDArray[Any], side: int) -> Boxes:
+def decoded(offsets: NDArray[Any], side: int, smallest: float = SCALES[0]) -> Boxes:
     """A net's numbers (anchors, 4) → the boxes they mean, within the picture."""
-    held = anchors(side)
+    held = anchors(side, smallest)
     moved = offsets.astype(np.float32) / np.array(WEIGHTS, dtype=np.float32)
     middle = held[:, :2] + moved[:, :2] * held[:, 2:]
     size = held[:, 2:] * np.exp(np.minimum(moved[:, 2:], np.float32(LARGEST)))
@@ -81,10 +84,17 @@ def probabilities(scores: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def found(
-    scores: NDArray[Any], offsets: NDArray[Any], side: int, *, least: float, overlap: float, most: int
+    scores: NDArray[Any],
+    offsets: NDArray[Any],
+    side: int,
+    *,
+    least: float,
+    overlap: float,
+    most: int,
+    smallest: float = SCALES[0],
 ) -> tuple[Boxes, NDArray[np.int64], NDArray[np.float32]]:
     """Boxes (n, 4), their classes (n,) from 0 and probabilities (n,), falling: at least `least`, no two of a class over `overlap`."""
-    boxes, chances = decoded(offsets, side), probabilities(scores)
+    boxes, chances = decoded(offsets, side, smallest), probabilities(scores)
     kept: list[tuple[float, int, int]] = []
     for label in range(1, chances.shape[1]):
         rows = np.flatnonzero(chances[:, label] > least)

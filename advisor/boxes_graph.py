@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 OPSET, IR = 17, 8
 
 
-def graph(classes: int, side: int, *, least: float = 0.5, overlap: float = 0.5, most: int = 100) -> onnx.ModelProto:
+def graph(
+    classes: int, side: int, *, least: float = 0.5, overlap: float = 0.5, most: int = 100, smallest: float = anchors.SCALES[0]
+) -> onnx.ModelProto:
     """The graph behind a detector of `classes` at `side` pixels: boxes of at least `least`, no two of a class over `overlap`.
+
+    `smallest` is the scale of its smallest default boxes, as the task was given it.
 
     Raises Problem (exit 5) without onnx.
     """
@@ -31,7 +35,7 @@ def graph(classes: int, side: int, *, least: float = 0.5, overlap: float = 0.5, 
         from onnx import TensorProto, checker, helper, numpy_helper
     except ImportError:
         raise bad_environment("writing a graph needs onnx, which is not installed", remedy="pip install onnx") from None
-    held = anchors.anchors(side)
+    held = anchors.anchors(side, smallest)
     constants: dict[str, Any] = {
         "weights": np.array(anchors.WEIGHTS, np.float32),
         "middles": held[:, :2],

@@ -123,7 +123,7 @@ def _net(candidate: Candidate, answer: Recommendation, knowledge: Knowledge) -> 
 
     card = knowledge.cards[candidate.architecture]
     variant = next(item for item in card.variants if item.name == candidate.variant)
-    subject = task(_task(knowledge, card.name))
+    subject = task(variant.task or _task(knowledge, card.name))
     given = {**subject.counted, **variant.given}
     data = subject.stand_in(given)
     costs = knowledge.costs.get(card.name, ())

@@ -19,6 +19,7 @@ from rules.whatif import Flips, flips
 
 HERE = "this-machine"
 SCHEMA_VERSION = 1
+FORMAT = "quantize"  # the stage whose loss a plan allows
 
 
 def recommend(request: Request, knowledge: Knowledge) -> Recommendation:
@@ -181,6 +182,8 @@ def plan_toml(recommendation: Recommendation) -> str:
         "task": recommendation.row.name if recommendation.row else recommendation.request.task,
     }
     header |= {"architecture": best.architecture, "variant": best.variant, "teacher": best.teacher, "device": recommendation.request.device}
+    allowed = next((stage.settings["max_drop"] for stage in best.stages if "max_drop" in stage.settings and stage.name == FORMAT), None)
+    header |= {} if allowed is None else {"max_drop": allowed}  # what the format may cost is what the whole plan may
     title = recommendation.row.title if recommendation.row else recommendation.request.task
     lines = [
         f"# {title} on {recommendation.device.title}: {name_of(best.architecture, best.variant)}.",
@@ -188,7 +191,8 @@ def plan_toml(recommendation: Recommendation) -> str:
     ]
     lines += [f"{key} = {literal(value)}" for key, value in header.items() if value != ""]
     for stage in best.stages:
-        table = {"name": stage.name, "because": stage.because, **stage.settings}
+        settings = {key: value for key, value in stage.settings.items() if (stage.name, key) != (FORMAT, "max_drop")}
+        table = {"name": stage.name, "because": stage.because, **settings}
         lines += ["", "[[stage]]", *(f"{key} = {literal(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from advisor.anchors import MAPS, SHAPES
+from advisor.anchors import MAPS, SCALES, SHAPES
 from rules.problems import bad_environment
+
+HUB = "hub"
 
 
 class SsdLite(nn.Module):
@@ -41,10 +43,11 @@ def _by_anchor(found: Tensor) -> Tensor:
     return found.permute(0, 2, 3, 1).reshape(found.shape[0], -1, numbers)
 
 
-def build(*, classes: int, side: int, width: float = 1.0, tail: str = "half") -> nn.Module:
+def build(*, classes: int, side: int, smallest: float = SCALES[0], width: float = 1.0, tail: str = "half", weights: str = "") -> nn.Module:
     """SSDLite for `classes`; channels times `width`, `tail` "half" or "full" behind the fourth stride.
 
-    `side` says how many default boxes there are; the net itself takes any. Raises Problem (exit 5) without torchvision.
+    `weights = "hub"` starts the backbone from its published ones, which have the full tail. `side` says how many default boxes there
+    are; the net itself takes any, and is the same for any `smallest`. Raises Problem (exit 5) without torchvision.
     """
     from advisor.vision_operators import ensure
 
@@ -55,7 +58,8 @@ def build(*, classes: int, side: int, width: float = 1.0, tail: str = "half") ->
     from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
 
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.1)  # torchvision's 0.03 lags behind in short training
-    net = mobilenet_v3_large(weights=None, norm_layer=norm, reduced_tail=tail == "half", width_mult=width)
+    start = "DEFAULT" if weights == HUB else None
+    net = mobilenet_v3_large(weights=start, norm_layer=norm, reduced_tail=tail == "half", width_mult=width)
     backbone = _mobilenet_extractor(net, 6, norm)
     channels = retrieve_out_channels(backbone, (side, side))
     return SsdLite(backbone, SSDLiteHead(channels, [SHAPES] * MAPS, 1 + classes, norm))

@@ -25,6 +25,7 @@ PATCHES = ("vit_", "deit_")  # built for one side
 HUB = "hub"
 NARROW = {
     "efficientnet_lite": ("timm.models.efficientnet", "_gen_efficientnet_lite"),
+    "mobilenetv2": ("timm.models.efficientnet", "_gen_mobilenet_v2"),
     "mobilenetv3_large": ("timm.models.mobilenetv3", "_gen_mobilenet_v3"),
     "mobilenetv4_conv": ("timm.models.mobilenetv3", "_gen_mobilenet_v4"),
 }

@@ -7,8 +7,10 @@ All randomness comes from (seed, epoch, index).
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,20 +23,41 @@ from rules.examples import Batch
 
 Pixels = NDArray[np.uint8]
 Row = tuple[Pixels, str]  # a line's pixels (32, w) and its text
+AHEAD = min(8, os.cpu_count() or 1)  # batches of pictures in the making beside the one that is looked at
 NARROW = 4  # pixels: no line is squeezed below
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """The batches of one pass, made while they are asked for. `len` costs nothing where `known` is given."""
+    """The batches of one pass, made while they are asked for. `len` costs nothing where `known` is given.
+
+    With `ahead` the next few are being made by as many threads while one is looked at: the same batches in the same order.
+    """
 
     plan: Callable[[], Iterator[tuple[list[int], int]]]  # which lines stand together, and how wide
     make: Callable[[list[int], int], Batch]
     known: int | None = None
+    ahead: int = 0
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.ahead:
+            yield from self._ahead()
+            return
         for members, width in self.plan():
             yield self.make(members, width)
+
+    def _ahead(self) -> Iterator[Batch]:
+        waiting: deque[Future[Batch]] = deque()
+        pool = ThreadPoolExecutor(self.ahead, thread_name_prefix="batches")
+        try:
+            for members, width in self.plan():
+                waiting.append(pool.submit(self.make, members, width))
+                if len(waiting) > self.ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def __len__(self) -> int:
         return sum(1 for _ in self.plan()) if self.known is None else self.known

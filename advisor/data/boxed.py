@@ -144,9 +144,9 @@ def _coco(file: Path, split: Split, folder: Path, found: Found, *, skip: bool) -
             found.sizes[line.id] = int(row["width"]), int(row["height"])
     for row in annotations:
         where = f"{shown}: annotation {row.get('id')!r}"
-        if row.get("image_id") not in ids or not _whole(row.get("image_id")):
+        if not _whole(row.get("image_id")) or row["image_id"] not in ids:
             raise bad_input(f"{where} is of image {row.get('image_id')!r}, which is not in images")
-        if row.get("category_id") not in names or not _whole(row.get("category_id")):
+        if not _whole(row.get("category_id")) or row["category_id"] not in names:
             raise bad_input(f"{where} is of category {row.get('category_id')!r}, which is not in categories")
         box = _numbers(row.get("bbox"), where)
         thing = Thing(names[row["category_id"]], (box[0], box[1], box[0] + box[2], box[1] + box[3]), bool(row.get("iscrowd", 0)), where)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from advisor.data import manifest
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete, complete_by_class
 from advisor.data.manifest import ARCHIVES, NAMES, SINGLE, SUFFIXES
 from rules.problems import Problem, bad_input
@@ -32,11 +33,11 @@ def corpus(folder: Path, *, seed: int, training: bool = True, strangers: bool = 
     """
     if not folder.is_dir():
         raise bad_input(f"no data folder {folder}", remedy="give a folder of images, or leave --data out for the built-in digits")
-    places = _splits(folder)
+    places = splits_of(folder)
     parts: dict[Split, list[Line]] = {split: [] for split in SPLITS}
     skipped = 0
     for split, place in places.items() if places else [(SPLITS[0], folder)]:
-        for name in _classes(place, folder):
+        for name in classes_of(place, folder):
             found = list(_images(name, folder))
             parts[split] += [line for line in found if line is not None]
             skipped += found.count(None)
@@ -48,7 +49,21 @@ def corpus(folder: Path, *, seed: int, training: bool = True, strangers: bool = 
     return Corpus(splits, lambda line: _bytes(folder, line), facts)
 
 
-def _splits(folder: Path) -> dict[Split, Path]:
+def strangers(folder: Path, *, seed: int) -> Corpus:
+    """The images of `folder` with their kinds as texts, by its lists where it has some, else by its folders; no kind is in two splits.
+
+    Raises Problem (exit 3) for whatever is in the wrong shape, and for a line that names no kind.
+    """
+    if not (folder.is_dir() and has_list(folder)):
+        return corpus(folder, seed=seed, training=False, strangers=True)
+    found = manifest.corpus(folder, seed=seed, training=False, strangers=True)
+    for line in (line for split in SPLITS for line in found.splits[split]):
+        if not line.text.strip():
+            raise bad_input(f"{line.where}: {line.id} is of no kind", remedy="write 'image<TAB>kind'")
+    return found
+
+
+def splits_of(folder: Path, *, remedy: str = SHAPE) -> dict[Split, Path]:
     """The split folders there are. Raises Problem for two of one split, and for classes beside them."""
     found: dict[Split, Path] = {}
     for name, split in NAMES.items():
@@ -58,14 +73,15 @@ def _splits(folder: Path) -> dict[Split, Path]:
             found[split] = folder / name
     beside = [place.name for place in _folders(folder) if place not in found.values()] if found else []
     if beside:
-        raise bad_input(f"{folder} has {beside[0]} beside {', '.join(place.name for place in found.values())}", remedy=SHAPE)
+        raise bad_input(f"{folder} has {beside[0]} beside {', '.join(place.name for place in found.values())}", remedy=remedy)
     return found
 
 
-def _classes(place: Path, folder: Path) -> list[Path]:
+def classes_of(place: Path, folder: Path, *, remedy: str = SHAPE) -> list[Path]:
+    """The folders of classes. Raises Problem (exit 3) where there are none."""
     found = _folders(place)
     if not found:
-        raise _shapeless(place, folder)
+        raise _shapeless(place, folder, remedy)
     return found
 
 
@@ -73,13 +89,13 @@ def _folders(place: Path) -> list[Path]:
     return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
 
 
-def _shapeless(place: Path, folder: Path) -> Problem:
+def _shapeless(place: Path, folder: Path, remedy: str) -> Problem:
     packed = sorted(file.name for file in place.iterdir() if file.name.endswith(ARCHIVES))
     if packed:
         what = f"{place} has no class folders, but {', '.join(packed)}"
         return bad_input(what, remedy=f"unpack first: tar -C {place} -xf {place / packed[0]}")
     what = "is empty" if not any(place.iterdir()) else "has no class folders and no list of classes"
-    return bad_input(f"{place if place == folder else place.relative_to(folder)} {what}", remedy=SHAPE)
+    return bad_input(f"{place if place == folder else place.relative_to(folder)} {what}", remedy=remedy)
 
 
 def _images(place: Path, folder: Path) -> Iterator[Line | None]:

@@ -20,7 +20,7 @@ from advisor import anchors
 from advisor.average_precision import Guess, Truth, score
 from advisor.box_augment import viewed
 from advisor.data import pictures
-from advisor.data.batching import Batches
+from advisor.data.batching import AHEAD, Batches
 from advisor.data.boxed import Marked, inside
 from advisor.data.corpus import SPLITS, Line, Split, spread
 from advisor.data.labelled import cuts
@@ -45,7 +45,7 @@ log = logging.getLogger("advisor.object_detection")
 
 
 class DetectedData:
-    """The data of the object-detection task. `side` pixels are what a model sees, square."""
+    """The data of the object-detection task. `side` pixels are what a model sees, square; `smallest` is the least default boxes' scale."""
 
     def __init__(
         self,
@@ -53,13 +53,15 @@ class DetectedData:
         *,
         labels: Sequence[str],
         side: int,
+        smallest: float = anchors.SCALES[0],
         normalise: str = "half",
         view: View | None = None,
         limits: Mapping[Split, int | None] | None = None,
         compose: Compose | None = None,
     ) -> None:
         self._corpus, self._things, self._sizes, self._compose = held.corpus, held.things, held.sizes, compose
-        self.labels, self.side, self._normalise, self._view = list(labels), side, normalise, view or View()
+        self.labels, self.side, self.smallest = list(labels), side, smallest
+        self._normalise, self._view = normalise, view or View()
         chosen = {split: spread(len(held.corpus.splits[split]), (limits or {}).get(split)) for split in SPLITS}
         self._lines = {split: [held.corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
         self._held: dict[tuple[Split, int], Seen] = {}
@@ -71,6 +73,7 @@ class DetectedData:
                 "op": "boxes",
                 "outputs": ["scores", "boxes"],
                 "side": side,
+                "smallest": smallest,
                 "least": SURE,
                 "overlap": OVERLAP,
                 "most": MOST,
@@ -95,7 +98,7 @@ class DetectedData:
     @property
     def given(self) -> dict[str, Any]:
         """What a builder is given."""
-        return {"classes": len(self.labels), "side": self.side}
+        return {"classes": len(self.labels), "side": self.side, "smallest": self.smallest}
 
     @cached_property
     def signature(self) -> Signature:
@@ -155,7 +158,7 @@ class DetectedData:
         """Batches of pictures; `limit` takes some spread over the split, or with `shuffle` at random.
 
         Targets: boxes (b, n, 4) float32, shares of the picture; kinds (b, n) int64, from 1, 0 where there is nothing, -1 for what is
-        left aside.
+        left aside; smallest (b,) float32, the scale of the least default boxes.
         """
         count = self.count(split) if limit is None else min(limit, self.count(split))
         vary = augment and split == "train"
@@ -171,9 +174,10 @@ class DetectedData:
         def make(members: list[int], _: int) -> Batch:
             seen = [self._varied(index, seed, epoch) if vary else self._read(split, index) for index in members]
             image = pictures.stack([picture for picture, _ in seen], normalise=self._normalise)
-            return Batch({"image": image}, _targets([truth for _, truth in seen]), tuple(self._lines[split][index].id for index in members))
+            targets = _targets([truth for _, truth in seen], self.smallest)
+            return Batch({"image": image}, targets, tuple(self._lines[split][index].id for index in members))
 
-        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)))
+        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)), ahead=AHEAD)
 
     # -- readings --------------------------------------------------------------------------------------------------------
 
@@ -181,7 +185,7 @@ class DetectedData:
         """How many things of each class are on each picture."""
         said = []
         for scores, boxes in zip(outputs["scores"], outputs["boxes"], strict=True):
-            _, kinds, _ = anchors.found(scores, boxes, self.side, least=SURE, overlap=OVERLAP, most=MOST)
+            _, kinds, _ = anchors.found(scores, boxes, self.side, least=SURE, overlap=OVERLAP, most=MOST, smallest=self.smallest)
             said.append(counted(kinds, self.labels))
         return said
 
@@ -192,7 +196,8 @@ class DetectedData:
         for batch in self.batches(split, batch_size=BATCH, limit=limit):
             answer = predict(batch.inputs)
             for scores, boxes in zip(answer["scores"], answer["boxes"], strict=True):
-                guesses.append(Guess(*anchors.found(scores, boxes, self.side, least=LEAST, overlap=OVERLAP, most=MOST)))
+                found = anchors.found(scores, boxes, self.side, least=LEAST, overlap=OVERLAP, most=MOST, smallest=self.smallest)
+                guesses.append(Guess(*found))
         return score(truths, guesses, len(self.labels))
 
     def probes(self) -> dict[str, Feeds]:
@@ -218,9 +223,9 @@ class DetectedData:
     def provenance(self) -> dict[str, Any]:
         """Source, counts, how it was split, what is doubtful; plain JSON. Decodes every picture, so damage is found now."""
         found: dict[str, Any] = {"task": "object-detection", **self._corpus.facts}
-        found.update(classes=len(self.labels), side=self.side, normalise=self._normalise)
+        found.update(classes=len(self.labels), side=self.side, smallest=self.smallest, normalise=self._normalise)
         found["splits"] = {split: self._facts(split) for split in SPLITS}
-        found["reopen"] = {"labels": list(self.labels), "side": self.side, "normalise": self._normalise}
+        found["reopen"] = {"labels": list(self.labels), "side": self.side, "smallest": self.smallest, "normalise": self._normalise}
         found["warnings"] = list(self._warnings())
         for warning in found["warnings"]:
             log.warning(warning)
@@ -248,8 +253,11 @@ class DetectedData:
             yield f"{100 * tiny:.0f} % of the training boxes are smaller than 16 pixels at a side of {self.side}: a larger side, or tiles"
 
 
-def signature(classes: int, side: int) -> Signature:
-    """image (batch, 3, side, side) → scores (batch, anchors, 1 + classes), the ground's first, and boxes (batch, anchors, 4), both raw."""
+def signature(classes: int, side: int, smallest: float = anchors.SCALES[0]) -> Signature:
+    """image (batch, 3, side, side) → scores (batch, anchors, 1 + classes), the ground's first, and boxes (batch, anchors, 4), both raw.
+
+    `smallest` changes none of it.
+    """
     image = Port("image", "float32", ("batch", pictures.CHANNELS, side, side), {"batch": (1, 256, 1)})
     places = anchors.count(side)
     scores = Port("scores", "float32", ("batch", places, 1 + classes))
@@ -262,14 +270,14 @@ def counted(kinds: NDArray[Any], labels: Sequence[str]) -> str:
     return ", ".join(f"{number} {label}" for number, label in zip(numbers, labels, strict=True) if number) or "nothing"
 
 
-def _targets(truths: Sequence[Truth]) -> dict[str, NDArray[Any]]:
+def _targets(truths: Sequence[Truth], smallest: float) -> dict[str, NDArray[Any]]:
     most = max(1, *(len(truth.kinds) for truth in truths)) if truths else 1
     boxes = np.zeros((len(truths), most, 4), dtype=np.float32)
     kinds = np.zeros((len(truths), most), dtype=np.int64)
     for place, truth in enumerate(truths):
         boxes[place, : len(truth.kinds)] = truth.boxes
         kinds[place, : len(truth.kinds)] = np.where(truth.aside, -1, truth.kinds + 1)
-    return {"boxes": boxes, "kinds": kinds}
+    return {"boxes": boxes, "kinds": kinds, "smallest": np.full(len(truths), smallest, dtype=np.float32)}
 
 
 def _named(line: Line) -> str:

@@ -63,9 +63,13 @@ def _settings(step: Step, expected: str) -> dict[str, Any]:
 
 def decode(raw: bytes, *, mode: str = "L", background: int = PAPER, name: str = "image") -> Image:
     """An image file → a picture in `mode`. Transparent parts show `background`."""
+    return flat(load(raw, name), mode=mode, background=background)
+
+
+def flat(image: Image, *, mode: str, background: int = PAPER) -> Image:
+    """A picture in `mode`, transparent parts on `background`."""
     from PIL import Image as images
 
-    image = _load(raw, name)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         below = images.new("RGBA", image.size, (background, background, background, 255))
@@ -73,7 +77,8 @@ def decode(raw: bytes, *, mode: str = "L", background: int = PAPER, name: str = 
     return image if image.mode == mode else image.convert(mode)
 
 
-def _load(raw: bytes, name: str) -> Image:
+def load(raw: bytes, name: str) -> Image:
+    """An image file, its first frame decoded. Raises Problem (exit 3) naming `name`."""
     from PIL import Image as images
     from PIL import UnidentifiedImageError
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete, unique
+from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete, complete_by_class, unique
 from rules.problems import Problem, bad_input
 
 NAMES: Mapping[str, Split] = {
@@ -32,8 +32,10 @@ NAMES: Mapping[str, Split] = {
 }
 SINGLE = ("labels", "gt", "metadata", "annotations", "manifest")
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".txt")
-IMAGE_COLUMNS = frozenset({"image", "file", "path", "file_name", "filename", "image_path", "audio", "audio_filepath", "wav"})
-TEXT_COLUMNS = frozenset({"text", "label", "class", "transcription", "words", "mask"})
+IMAGE_COLUMNS = frozenset(
+    {"image", "file", "path", "file_name", "filename", "image_path", "audio", "audio_filepath", "wav", "clip", "video"}
+)
+TEXT_COLUMNS = frozenset({"text", "label", "class", "transcription", "words", "mask", "caption", "person"})
 SPLIT_COLUMNS = frozenset({"split", "set", "subset"})
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 LONGEST_TEXT = 1000
@@ -51,17 +53,22 @@ class List:
     split: Split | None
 
 
-def corpus(folder: Path, *, seed: int, training: bool = True) -> Corpus:
-    """The lines of `folder`; without `training` it may hold only lines to score. Raises Problem (exit 3) for whatever is missing, damaged, doubled or outside the folder."""
+def corpus(folder: Path, *, seed: int, training: bool = True, folders: bool = False, strangers: bool = False) -> Corpus:
+    """The lines of `folder`; without `training` it may hold only lines to score. With `folders` a list may name folders as well as files.
+    With `strangers` no text (a person, a kind) is in two splits.
+
+    Raises Problem (exit 3) for whatever is missing, damaged, doubled or outside the folder.
+    """
     lists = find(folder)
     parts: dict[Split, list[Line]] = {split: [] for split in SPLITS}
     places: dict[str, Path] = {}
     for entry in lists:
-        for line, split, place in _lines(entry, folder):
+        for line, split, place in _lines(entry, folder, folders):
             parts[split or "train"].append(line)
             places.setdefault(line.id, place)
     unique(line for split in SPLITS for line in parts[split])
-    splits, how = complete(parts, seed=seed, source=str(folder), training=training)
+    divide = complete_by_class if strangers else complete
+    splits, how = divide(parts, seed=seed, source=str(folder), training=training)
     facts = {
         "source": folder.resolve().name,
         "lists": [entry.file.relative_to(folder).as_posix() for entry in lists],
@@ -97,7 +104,7 @@ def _files(folder: Path, name: str) -> list[Path]:
     return [file for suffix in SUFFIXES if (file := folder / f"{name}{suffix}").is_file()]
 
 
-def _lines(entry: List, folder: Path) -> Iterator[tuple[Line, Split | None, Path]]:
+def _lines(entry: List, folder: Path, folders: bool) -> Iterator[tuple[Line, Split | None, Path]]:
     """The list's lines, checked one by one: (line, its split, its image file)."""
     shown = entry.file.relative_to(folder).as_posix()
     inside = PurePosixPath(entry.file.parent.relative_to(folder).as_posix())
@@ -109,7 +116,7 @@ def _lines(entry: List, folder: Path) -> Iterator[tuple[Line, Split | None, Path
                 f"{where}: a text of {len(text):,} characters", remedy=f"a line has at most {LONGEST_TEXT:,}: is a quote left open?"
             )
         place = folder / name
-        if not place.is_file():
+        if not (place.is_file() or (folders and place.is_dir())):
             raise _missing(where, image, folder)
         yield Line(name, text, where), entry.split or _split(said, where), place
 

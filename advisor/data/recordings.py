@@ -29,7 +29,7 @@ def corpus(folder: Path, *, seed: int, training: bool = True, labelled: bool = T
     if not folder.is_dir():
         raise bad_input(f"no data folder {folder}", remedy="give a folder of recordings, or leave --data out for the built-in set")
     if has_list(folder) or not labelled:
-        return manifest.corpus(folder, seed=seed, training=training)
+        return _one_text(manifest.corpus(folder, seed=seed, training=training))
     return _folders(folder, seed=seed, training=training)
 
 
@@ -38,6 +38,18 @@ def has_list(folder: Path) -> bool:
     own = [folder / f"{name}{suffix}" for name in (*SINGLE, *NAMES) for suffix in SUFFIXES]
     inside = [folder / name / f"{single}{suffix}" for name in NAMES for single in (*SINGLE, name) for suffix in SUFFIXES]
     return any(file.is_file() for file in (*own, *inside))
+
+
+def _one_text(found: Corpus) -> Corpus:
+    """A recording says no tab: refuse a third column that nothing names (Problem, exit 3), which would be learnt as text."""
+    for split in SPLITS:
+        for line in found.splits[split]:
+            if "\t" in line.text:
+                raise bad_input(
+                    f"{line.where}: a tab in the text {line.text[:60]!r}",
+                    remedy="name the columns in a first line: file<TAB>text<TAB>seconds",
+                )
+    return found
 
 
 def _folders(folder: Path, *, seed: int, training: bool) -> Corpus:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.data import lines, pictures, segments
-from advisor.data.batching import Batches
+from advisor.data.batching import AHEAD, Batches
 from advisor.data.corpus import SPLITS, Line, Split, spread
 from advisor.data.labelled import cuts
 from advisor.data.maskfolders import VOID, Mask, Masked, decode_mask
@@ -185,7 +185,7 @@ class SegmentedData:
             }
             return Batch({"image": image}, targets, tuple(self._lines[split][index].id for index in members))
 
-        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)))
+        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)), ahead=AHEAD)
 
     def _varied(self, index: int, seed: int, epoch: int) -> tuple[Pixels, Mask]:
         """A training picture as it looks in one epoch."""

@@ -16,7 +16,7 @@ from advisor.data import audio, spoken
 from advisor.data.corpus import SPLITS, Corpus, Line, Split
 
 RATE = 8000
-COUNTS: Mapping[Split, int] = {"train": 1600, "val": 160, "test": 320}
+COUNTS: Mapping[Split, int] = {"train": 1300, "val": 160, "test": 320}
 VOICES: Mapping[Split, int] = {"train": 80, "val": 15, "test": 30}
 FEWEST, MOST = 2, 4  # words
 QUIETEST, LOUDEST = 10.0, 30.0  # decibels the voice stands above the room

@@ -6,7 +6,7 @@ widens the angle to the right one besides (ArcFace), which alone wants more pict
 Score: the equal error rate over pairs; beside it true accepts at fixed rates of false ones.
 Source: Deng et al. 2018, arXiv:1801.07698 (ArcFace); Snell et al. 2017, arXiv:1703.05175 (means of a batch).
 Shape: image (b, 3, side, side) float32 → embedding (b, d) float32 of length one.
-Reads: a folder a person, with or without train, val and test (people are in one of them only); or, given nothing, drawn faces.
+Reads: a folder a person, with or without train, val and test (people are in one of them only); TSV, CSV or JSONL lists; or, given nothing, drawn faces.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FaceRecognitionTask:
         """
         chosen = _settings(settings or {})
         side = chosen["side"] or (DRAWN if source is None else SIDE)
-        corpus = faces.corpus(seed) if source is None else classfolders.corpus(source, seed=seed, training=False, strangers=True)
+        corpus = faces.corpus(seed) if source is None else classfolders.strangers(source, seed=seed)
         how = {"side": side, "embedding": chosen["embedding"], "fit": chosen["fit"]}
         return GalleryData(corpus, task=self.name, judge=Judge(_asked_alone, _verified), look=LOOK, **how)
 

@@ -5,7 +5,7 @@ trained on batches that are such questions, of other kinds. Score: how often the
 examples of each, over a fixed draw of small tasks.
 Source: Snell et al. 2017, arXiv:1703.05175; the protocol of Omniglot, Lake et al. 2015, doi:10.1126/science.aab3050.
 Shape: image (b, 3, side, side) float32 → embedding (b, d) float32 of length one.
-Reads: a folder a kind, with or without train, val and test (kinds are in one of them only); or, given nothing, drawn characters.
+Reads: a folder a kind, with or without train, val and test (kinds are in one of them only); TSV, CSV or JSONL lists; or, given nothing, drawn characters.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class FewShotTask:
         Raises Problem: exit 2 for a wrong setting, 3 for refused data.
         """
         chosen = _settings(settings or {})
-        corpus = glyphs.corpus(seed) if source is None else classfolders.corpus(source, seed=seed, training=False, strangers=True)
+        corpus = glyphs.corpus(seed) if source is None else classfolders.strangers(source, seed=seed)
         judge = Judge(_all_or_first, partial(_told, ways=chosen["ways"], shots=chosen["shots"]))
         how = {"side": chosen["side"], "embedding": chosen["embedding"], "fit": chosen["fit"], "noun": "kinds"}
         return GalleryData(glyphs.turned(corpus) if chosen["turn"] else corpus, task=self.name, judge=judge, look=LOOK, **how)

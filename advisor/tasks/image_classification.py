@@ -10,6 +10,7 @@ Reads: a folder a class, with or without train, val and test; TSV, CSV or JSONL 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,11 @@ from advisor.data.labelled import ACCURACY, PictureData, signature
 from advisor.data.pictures import FITS, SCALES
 from advisor.picture_augment import Look
 from advisor.stand_in import StandIn
-from rules.examples import Metric
+from rules.examples import Explanation, Metric
 from rules.problems import Problem, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 LOOKS = tuple(field.name for field in fields(Look))
 DEFAULTS: Mapping[str, Any] = {
@@ -37,6 +38,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 PHOTOGRAPHS = Look(flip=True, shift=0.125)  # how pictures of a folder vary unless the settings say otherwise
 SMALLEST, LARGEST = 8, 1024  # of `side`
+EXPLAINED = 24  # test pictures that the report's explanations choose from and measure on
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,16 @@ class ImageClassificationTask:
         said, wanted = (log_softmax(logits.float() / temperature, -1) for logits in (student, teacher))
         loss = temperature**2 * kl_div(said, wanted, reduction="batchmean", log_target=True)
         return loss if targets is None else self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
+
+    def explain(self, model: nn.Module, data: PictureData) -> list[Explanation]:
+        """Grad-CAM of some test pictures, for a net whose convolutions know places; else its attention; else nothing. For the report."""
+        from advisor import attention, gradcam
+
+        samples = data.samples("test", EXPLAINED)
+        for method in (gradcam.explanation, attention.of_pictures):
+            with suppress(Problem):
+                return [method(model, samples, data.labels)]
+        return []
 
 
 TASK = ImageClassificationTask()

@@ -34,6 +34,7 @@ VIEWS = tuple(field.name for field in fields(View))
 EMPTY = ("refuse", "skip")
 DEFAULTS: Mapping[str, Any] = {
     "side": None,
+    "smallest": anchors.SCALES[0],
     "normalise": "half",
     "labels": None,
     "empty": "refuse",
@@ -43,6 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
 PHOTOGRAPHS = View(flip=True, zoom=0.6, tone=0.2)  # how pictures of a folder vary unless the settings say otherwise
 SIDE, DRAWN = 320, 96  # pixels a model sees of pictures, and of the built-in scenes
 SMALLEST, LARGEST, MULTIPLE = 64, 1024, 32  # of `side`
+LEAST_BOX, MOST_BOX = 0.02, 0.5  # of `smallest`
 COUNTS: Mapping[Split, int] = {"train": 800, "val": 200, "test": 400}
 ENOUGH = 0.5  # overlap from which a default box is to find a thing
 NEGATIVES = 3  # default boxes of the ground that count, the worst first, for each that is to find something
@@ -58,8 +60,8 @@ class ObjectDetectionTask:
 
     @property
     def counted(self) -> Mapping[str, Any]:
-        """What the data would give a builder where cards are counted: 90 numbers of classes, as COCO's are, and SSDLite's side."""
-        return {"classes": 90, "side": 320}
+        """What the data would give a builder where cards are counted: 90 numbers of classes, as COCO's are, and SSDLite's side and boxes."""
+        return {"classes": 90, "side": 320, "smallest": anchors.SCALES[0]}
 
     def stand_in(self, given: Mapping[str, Any]) -> StandIn:
         """Random pictures, as a net for `given` takes them."""
@@ -68,13 +70,14 @@ class ObjectDetectionTask:
     def open(self, source: Path | None, *, seed: int = 0, settings: Mapping[str, Any] | None = None) -> DetectedData:
         """The data at `source` (a folder), or the built-in scenes.
 
-        `settings`: side (pixels a model sees, a multiple of 32), normalise ("half" or "imagenet"), labels (the classes to know, in
+        `settings`: side (pixels a model sees, a multiple of 32), smallest (what share of the side the smallest default boxes take: near
+        the smallest things), normalise ("half" or "imagenet"), labels (the classes to know, in
         their order; else those of the annotations), empty ("refuse" boxes without area, or "skip" them), train, val, test (how many
         pictures of each split to use), and how training pictures vary: flip, zoom, tone (`mask_augment.View`). With labels a folder
         may hold only pictures to score. Raises Problem: exit 2 for a wrong setting, 3 for refused data.
         """
         chosen = _settings(settings or {})
-        how = {"normalise": chosen["normalise"]}
+        how = {"normalise": chosen["normalise"], "smallest": float(chosen["smallest"])}
         if source is None:
             side = chosen["side"] or DRAWN
 
@@ -96,7 +99,7 @@ class ObjectDetectionTask:
         from torch.nn.functional import cross_entropy, smooth_l1_loss
 
         scores, offsets = (value.float() for value in output)
-        kinds, wanted = matched(targets["boxes"], targets["kinds"], _side(scores.shape[1]))
+        kinds, wanted = matched(targets["boxes"], targets["kinds"], _side(scores.shape[1]), smallest=_smallest(targets))
         positive = kinds > 0
         number = positive.sum().clamp(min=1)
         placed = smooth_l1_loss(offsets[positive], wanted[positive], reduction="sum")
@@ -127,7 +130,7 @@ class ObjectDetectionTask:
 TASK = ObjectDetectionTask()
 
 
-def matched(boxes: Tensor, kinds: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def matched(boxes: Tensor, kinds: Tensor, side: int, *, smallest: float = anchors.SCALES[0]) -> tuple[Tensor, Tensor]:
     """What each default box is to find: kinds (b, anchors), 0 the ground, -1 neither, and its offsets (b, anchors, 4).
 
     `boxes` (b, n, 4) and `kinds` (b, n) as a batch has them. A default box finds the thing it shares most with, from half on, and each
@@ -135,8 +138,8 @@ def matched(boxes: Tensor, kinds: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    held = torch.from_numpy(anchors.anchors(side)).to(boxes.device)
-    edges = torch.from_numpy(anchors.corners(anchors.anchors(side))).to(boxes.device)
+    made = anchors.anchors(side, smallest)
+    held, edges = (torch.from_numpy(values).to(boxes.device) for values in (made, anchors.corners(made)))
     shared = _overlaps(boxes, edges).masked_fill((kinds == 0)[..., None], -1.0)  # (b, n, anchors)
     best, thing = shared.max(1)
     thing = thing.masked_fill(best < ENOUGH, -1)
@@ -166,6 +169,11 @@ def _overlaps(boxes: Tensor, edges: Tensor) -> Tensor:
 def _side(count: int) -> int:
     """The side whose default boxes are so many."""
     return next(side for side in range(SMALLEST, LARGEST + 1, MULTIPLE) if anchors.count(side) == count)
+
+
+def _smallest(targets: Mapping[str, Tensor]) -> float:
+    """The scale of the least default boxes, as a batch has it; rounded, for it went through float32."""
+    return round(float(targets["smallest"][0]), 6) if "smallest" in targets else anchors.SCALES[0]
 
 
 def drawn(counts: Mapping[Split, int], *, side: int, seed: int) -> Marked:
@@ -209,6 +217,11 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if wanted is not None and not (whole and low <= wanted <= high and wanted % step == 0):
             several = f", a multiple of {step}" if step > 1 else ""
             raise Problem(f"{key} is {wanted!r}, allowed: a whole number from {low} to {high}{several}")
+    smallest = chosen["smallest"]
+    if isinstance(smallest, bool) or not isinstance(smallest, int | float) or not LEAST_BOX <= smallest <= MOST_BOX:
+        raise Problem(
+            f"smallest is {smallest!r}, allowed: {LEAST_BOX:g} to {MOST_BOX:g}", remedy="the smallest things' share of the picture's side"
+        )
     labels = chosen["labels"]
     named = isinstance(labels, list | tuple) and labels and all(isinstance(label, str) and label.strip() for label in labels)
     if labels is not None and not (named and len(set(labels)) == len(labels)):

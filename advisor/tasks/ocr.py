@@ -10,6 +10,7 @@ Reads: a folder with TSV, CSV or JSONL lists, an LMDB, or, given nothing, the bu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,16 @@ from advisor.data import charset, digits, lmdb, manifest
 from advisor.data.corpus import SPLITS
 from advisor.data.textlines import CER, PROBES, LineData, signature
 from advisor.stand_in import StandIn
-from rules.examples import Metric
+from rules.examples import Explanation, Metric
 from rules.problems import Problem, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 DEFAULTS: Mapping[str, Any] = {"charset": None, "case": "keep", "outside": "refuse", "train": None, "val": None, "test": None}
 
 OUTSIDE = ("refuse", "count")
+EXPLAINED = 24  # test lines that the report's explanation is made from and measured on
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,14 @@ class OcrTask:
         if targets is not None:
             loss = self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
         return loss + self.sequence * ctc_losses.sequence(student, teacher) if self.sequence else loss
+
+    def explain(self, model: nn.Module, data: LineData) -> list[Explanation]:
+        """Where a net with attention looked for each character of some test lines; nothing for another. For the report."""
+        from advisor.attention import of_lines
+
+        with suppress(Problem):
+            return [of_lines(model, data.samples("test", EXPLAINED), data.labels)]
+        return []
 
 
 TASK = OcrTask()
