@@ -19,7 +19,14 @@ from compress.manifest import counts, licences, name_of
 from compress.report.figures import count, figure, points, printed, shown, signed
 from compress.report.svg import number, size
 
-PIPELINES = {"ocr": "image-to-text", "image-classification": "image-classification", "speech-recognition": "automatic-speech-recognition"}
+LONGEST_SETTING = 200  # characters of a step's setting in the card
+
+PIPELINES = {
+    "ocr": "image-to-text",
+    "text-classification": "text-classification",
+    "image-classification": "image-classification",
+    "speech-recognition": "automatic-speech-recognition",
+}
 HERE = Path(__file__).parent
 
 
@@ -48,7 +55,7 @@ def render(record: Mapping[str, Any], data: Data) -> str:
         charset=_charset(data),
         licences=licences(record),
         counts=counts(record["data"]),
-        steps={"preprocess": [_json(step) for step in data.preprocess], "postprocess": [_json(step) for step in data.postprocess]},
+        steps={"preprocess": [_step(step) for step in data.preprocess], "postprocess": [_step(step) for step in data.postprocess]},
     )
 
 
@@ -75,6 +82,11 @@ def _line(text: str) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, sort_keys=True)
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """A step as the manifest has it; tables that nobody reads on a page are left to the manifest."""
+    return _json({key: value if len(_json(value)) <= LONGEST_SETTING else "... (in manifest.json)" for key, value in step.items()})
 
 
 def _value(record: Mapping[str, Any]) -> float | None:

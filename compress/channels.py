@@ -19,9 +19,9 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.pruner.function import BasePruningFunc, PrunerBox
 
-from compress.hidden import RECURRENT, as_nodes, parts
+from compress.hidden import CELLS, RECURRENT, as_nodes, parts
 
-ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM, nn.GRU)
+ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM, nn.GRU, nn.RNN)
 EXACT = 1e-6  # largest move of the outputs in the dead-channel test (in float64), relative to how far they move with the input
 
 Inputs = tuple[Tensor, ...]
@@ -85,7 +85,7 @@ def find(model: nn.Module, inputs: Inputs) -> tuple[list[Group], dict[str, str]]
 def _trace(model: nn.Module, inputs: Inputs) -> tp.DependencyGraph:
     with as_nodes(model), torch.enable_grad():
         return tp.DependencyGraph().build_dependency(
-            model, example_inputs=inputs, customized_pruners={nn.LSTM: RECURRENT, nn.GRU: RECURRENT}, unwrapped_parameters=[], verbose=False
+            model, example_inputs=inputs, customized_pruners=dict.fromkeys(CELLS, RECURRENT), unwrapped_parameters=[], verbose=False
         )
 
 
@@ -174,7 +174,7 @@ def _channels(groups: Sequence[Group], removed: Mapping[str, Sequence[int]]) -> 
 
 
 def _pruner(module: nn.Module) -> BasePruningFunc:
-    if isinstance(module, nn.LSTM | nn.GRU):
+    if isinstance(module, CELLS):
         if getattr(module, "proj_size", 0):
             raise ValueError("an LSTM with a projection")
         return RECURRENT

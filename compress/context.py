@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from compress.journal import Journal
-from rules.examples import Batch, Feeds, Metric, Sample, Score, Signature
+from compress.ranks import ALONE, Ranks
+from rules.examples import Batch, Explanation, Feeds, Metric, Sample, Score, Signature
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +95,12 @@ class Task(Protocol):
     def distil_loss(self, student: Tensor, teacher: Tensor, targets: Mapping[str, Tensor] | None, *, temperature: float) -> Tensor: ...
 
 
+class Explains(Protocol):
+    """What a task may have beside: explanations for the report, made of the float module that what ships was made from."""
+
+    def explain(self, model: nn.Module, data: Any) -> Sequence[Explanation]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the shipped file must suit: integer format, opset, channel alignment, threads. Derived from a device (`target.py`)."""
@@ -153,6 +160,7 @@ class Context:
     seed: int = 0
     threads: int = 2
     device: str = "cpu"  # torch device of module stages
+    ranks: Ranks = ALONE  # the processes that train together; graph stages are the first one's alone
     teacher: nn.Module | None = None  # module stages distil from it, where there is one
     float_graph: Path | None = None  # graph stages: the float file; teacher of last resort
     teacher_graph: Path | None = None  # graph stages: the exported teacher, where there is one

@@ -40,11 +40,13 @@ class Timed:
 
     def step(self, *, teacher: bool, batch_size: int) -> float:
         """One optimizer step without a teacher, the mean over typical batches."""
-        return float(self._once(("step", teacher, batch_size), lambda: self._mean(self._module(teacher), batch_size, backward=True)))
+        device = self.job.train_on
+        return float(self._once(("step", teacher, batch_size), lambda: self._mean(teacher, batch_size, backward=True, device=device)))
 
-    def answer(self, *, teacher: bool, batch_size: int) -> float:
+    def answer(self, *, teacher: bool, batch_size: int, device: str = "cpu") -> float:
         """One forward pass, the mean over typical batches."""
-        return float(self._once(("answer", teacher, batch_size), lambda: self._mean(self._module(teacher), batch_size, backward=False)))
+        key = ("answer", teacher, batch_size, device)
+        return float(self._once(key, lambda: self._mean(teacher, batch_size, backward=False, device=device)))
 
     def export(self) -> float:
         """Writing the student as a file, unchecked: what each candidate of a search costs before it is timed."""
@@ -72,19 +74,20 @@ class Timed:
         found: nn.Module = self._once(("module", teacher), spec.build)
         return found
 
-    def _mean(self, module: nn.Module, batch_size: int, *, backward: bool) -> float:
+    def _mean(self, teacher: bool, batch_size: int, *, backward: bool, device: str) -> float:
         import torch
 
         torch.set_num_threads(self.job.threads)
-        module.train(backward)
+        module = self._module(teacher).to(device).train(backward)
         spent = []
         with torch.set_grad_enabled(backward):
             for number, batch in enumerate(self._typical(batch_size)):
                 for _ in range(2 if number == 0 else 1):  # the first call allocates
                     since = self.clock()
-                    self._call(module, batch, backward=backward)
+                    self._call(module, batch, backward=backward, device=device)
                     taken = self.clock() - since
                 spent.append(taken)
+        module.cpu()
         return float(np.mean(spent))
 
     def _typical(self, batch_size: int) -> Iterator[Batch]:
@@ -92,14 +95,16 @@ class Timed:
         batches = self.job.data.batches("train", batch_size=batch_size, shuffle=True, limit=BATCHES * batch_size)
         return islice(iter(batches), BATCHES)
 
-    def _call(self, module: nn.Module, batch: Batch, *, backward: bool) -> None:
+    def _call(self, module: nn.Module, batch: Batch, *, backward: bool, device: str) -> None:
         import torch
 
         inputs = {port.name: batch.inputs[port.name] for port in self.job.data.signature.inputs}
-        output: torch.Tensor = module(*tensors(inputs).values())
+        output: torch.Tensor = module(*tensors(inputs, device).values())
         if backward:
-            loss = self.job.task.loss(output, tensors(batch.targets))
+            loss = self.job.task.loss(output, tensors(batch.targets, device))
             torch.autograd.backward(loss)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
 
     def _export(self) -> float:
         from compress.export import export
@@ -221,7 +226,7 @@ def _steps(count: int, each: float) -> tuple[float, str]:
 
 
 def _taught(job: Job, batch_size: int, timed: Timed) -> float:
-    return timed.answer(teacher=job.teacher is not None, batch_size=batch_size)
+    return timed.answer(teacher=job.teacher is not None, batch_size=batch_size, device=job.train_on)
 
 
 def _mac_seconds(timed: Timed) -> float:

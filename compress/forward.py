@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +36,11 @@ def predictor(model: nn.Module, data: Data, *, device: str = "cpu") -> Predict:
     return predict
 
 
+def answering(model: nn.Module, device: str) -> nn.Module:
+    """`model` in eval mode on the device: itself on the CPU, elsewhere a copy, so that its owner finds it where it was."""
+    return model.eval() if device == "cpu" else copy.deepcopy(model).eval().to(device)
+
+
 def forward(model: nn.Module, inputs: Mapping[str, Tensor], data: Data) -> Any:
     """The model on one batch: its inputs in the order of the data's signature."""
     return model(*(inputs[port.name] for port in data.signature.inputs))
@@ -48,14 +54,14 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def reproducible(threads: int) -> Iterator[None]:
-    """A fixed number of threads inside (sums depend on it); the random state is the caller's again afterwards."""
+def reproducible(threads: int, device: str = "cpu") -> Iterator[None]:
+    """A fixed number of threads inside (sums depend on it); the random state, the device's too, is the caller's again afterwards."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
             yield
     finally:
         torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""Recurrent layers for the tracer and the cutter of `channels.py`: hidden units of LSTMs and GRUs, in every gate and direction.
+"""Recurrent layers for the tracer and the cutter of `channels.py`: hidden units of LSTMs, GRUs and plain cells, in every gate and direction.
 
 A hidden unit is a row in each gate of both weights and both biases, a column of the recurrent weights, and in a stack of layers a
 column of the next one's input weights. Torch-Pruning's own LSTM pruner (1.6.1) cuts the wrong rows, so this is ours. While tracing,
@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch_pruning.pruner.function import BasePruningFunc
 
+CELLS = (nn.LSTM, nn.GRU, nn.RNN)
+
 
 class Recurrent(BasePruningFunc):  # type: ignore[misc]  # the library is untyped
-    """Hidden units of an LSTM or GRU: `idxs` run over the directions' outputs, (directions · hidden)."""
+    """Hidden units of a recurrent layer: `idxs` run over the directions' outputs, (directions · hidden)."""
 
-    TARGET_MODULES = (nn.LSTM, nn.GRU)
+    TARGET_MODULES = CELLS
 
     def prune_out_channels(self, layer: nn.RNNBase, idxs: Sequence[int]) -> nn.RNNBase:
         hidden = layer.hidden_size
@@ -86,7 +88,7 @@ class _Node(torch.autograd.Function):
 
 @contextmanager
 def as_nodes(model: nn.Module) -> Iterator[None]:
-    layers = [module for module in model.modules() if isinstance(module, nn.LSTM | nn.GRU)]
+    layers = [module for module in model.modules() if isinstance(module, CELLS)]
     for layer in layers:
         layer.forward = _stand_in(layer)  # type: ignore[method-assign]
     try:

@@ -133,11 +133,15 @@ def make(net: Net, folder: Path, *, target: Target, precisions: Sequence[str], s
 
 
 def awake(module: Any) -> Any:
-    """An untrained module whose silent branches speak: normalisations that start at nothing would leave kernels of nothing in the file."""
+    """An untrained module as if trained: normalisations that start at nothing would leave kernels of nothing in the file, and two matrices
+    that start alike would be stored as one."""
     for part in module.modules():
         scale = getattr(part, "weight", None) if hasattr(part, "running_mean") else None
         if scale is not None and not scale.any():
             scale.data.fill_(0.3)
+    for weight in module.parameters():
+        if weight.dim() > 1 and not weight.data.flatten().diff().any():
+            weight.data += 0.01 * weight.data.clone().normal_()
     return module
 
 

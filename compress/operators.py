@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONVOLUTIONS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger"}
 PRODUCTS = {
     *("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "QGemm", "QLinearMatMul", "MatMulInteger"),
-    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"),
+    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention", "MatMulNBits"),
 }
 RECURRENT = {"LSTM": 4, "DynamicQuantizeLSTM": 4, "GRU": 3, "RNN": 1}  # gates
 POOLS = {"MaxPool", "AveragePool", "QLinearAveragePool"}

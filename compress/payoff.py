@@ -78,13 +78,25 @@ def quantized(metric: Metric, float_point: Point, after: Point, *, max_drop: flo
     return Payoff("kept", change)
 
 
-def ships(metric: Metric, float_point: Point, best: Point | None, *, max_drop: float) -> Payoff:
-    """Whether the best quantized file ships instead of the float one."""
+def compact(metric: Metric, float_point: Point, best: Point | None, after: Point, *, max_drop: float) -> Payoff:
+    """Made small for its size's sake: must be smaller than every file so far, and lose no more than the plan allows; slower it may be."""
+    least = min(float_point.size_bytes, best.size_bytes if best else float_point.size_bytes)
+    lost, share = drop(metric, float_point.metric, after.metric), after.size_bytes / least
+    change = f"{metric.name} {show(metric, float_point.metric)} → {show(metric, after.metric)}, size ×{share:.2f} of the smallest so far"
+    if share >= WORTH:
+        return Payoff("rolled back", f"{change}: it is not smaller")
+    if lost > max_drop:
+        return Payoff("rolled back", f"{change}: it lost more than the {show_drop(metric, max_drop)} allowed")
+    return Payoff("kept", f"{change}, latency ×{ratio(after.latency_ms, float_point.latency_ms):.2f} of float")
+
+
+def ships(metric: Metric, float_point: Point, best: Point | None, *, max_drop: float, by_size: bool = False) -> Payoff:
+    """Whether the best quantized file ships instead of the float one; `by_size`: it was made for that, and need not be faster."""
     if best is None:
         return Payoff("rolled back", "no quantized file paid: the float file ships")
     faster = ratio(best.latency_ms, float_point.latency_ms)
     lost = drop(metric, float_point.metric, best.metric)
-    if faster >= WORTH:
+    if faster >= WORTH and not by_size:
         return Payoff("rolled back", f"quantized latency ×{faster:.2f} of float: not faster here, the float file ships")
     if lost > max_drop:
         return Payoff(

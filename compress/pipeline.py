@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ from compress.export import export
 from compress.files import sha256, write_json
 from compress.journal import Journal
 from compress.payoff import Payoff
-from compress.plan import MODULE_STAGES, Plan, Step, as_table
+from compress.plan import FROM_FLOAT, MODULE_STAGES, Plan, Step, as_table
 from compress.points import Point, from_dict, measure, paired, ratio
+from compress.ranks import ALONE, Ranks, SharedJournal
 from compress.weights import ModelSpec, digest, load, save
 from rules.problems import Problem, bad_input
 
@@ -45,6 +47,7 @@ class Job:
     recommendation: Mapping[str, Any] | None = None
     threads: int = 2
     val_limit: int = 1000
+    train_on: str = "cpu"  # torch device of the module stages; every file is made, scored and timed on onnxruntime
 
 
 @dataclass(slots=True)
@@ -68,16 +71,18 @@ class State:
 
 
 class Run:
-    """One run in one folder, which the caller owns (`compress.files.owned`)."""
+    """One run in one folder, which the caller owns (`compress.files.owned`); of several processes the first one's caller."""
 
-    def __init__(self, job: Job, folder: Path, *, latencies: Latencies, progress: Progress | None = None) -> None:
+    def __init__(self, job: Job, folder: Path, *, latencies: Latencies, progress: Progress | None = None, ranks: Ranks = ALONE) -> None:
         self.job = job
         self.folder = folder
         self.latencies = latencies
         self.progress = progress or Silent()
-        self.journal = Journal(folder / "journal.jsonl")
+        self.ranks = ranks
+        if ranks.leads:
+            self._claim()
+        self.journal = Journal(folder / "journal.jsonl") if ranks.size == 1 else SharedJournal(folder / "journal.jsonl", ranks)
         self.state = State()
-        self._claim()
 
     def _claim(self) -> None:
         """Write what is asked, or refuse a folder that holds another run."""
@@ -131,7 +136,9 @@ class Run:
 
     def _stage(self, key: str, step: Step) -> None:
         done = f"{key}/done"
-        if done not in self.journal:
+        if not self.ranks.leads:
+            self._take_part(key, step)
+        elif done not in self.journal:
             self.progress.say(f"{step.name}: {step.because or _card(step.name)}")
             started = time.monotonic()
             entry = self._compute(key, step)
@@ -140,8 +147,16 @@ class Run:
             self.progress.say(f"  {entry['status']}: {entry['reason']}")
         self._adopt(key, step, self.journal[done])
 
+    def _take_part(self, key: str, step: Step) -> None:
+        """Beside the first process: train where it trains, wait where it works alone, go on when it is done."""
+        done = f"{key}/done"
+        if done not in self.journal and step.name in MODULE_STAGES:
+            with suppress(Skipped):
+                self._applied(step, self._context(key, step))
+        self.journal.decide(done, _never)
+
     def _compute(self, key: str, step: Step) -> dict[str, Any]:
-        context = self._context(key)
+        context = self._context(key, step)
         try:
             if step.name in MODULE_STAGES:
                 return self._module_stage(key, step, context)
@@ -151,7 +166,7 @@ class Run:
         except Skipped as reason:
             return {"status": "skipped", "reason": str(reason), "before": None, "after": None}
 
-    def _context(self, key: str) -> Context:
+    def _context(self, key: str, step: Step) -> Context:
         folder = self.folder / "stages" / key
         folder.mkdir(parents=True, exist_ok=True)
         return Context(
@@ -164,6 +179,8 @@ class Run:
             progress=self.progress,
             seed=self.job.plan.seed,
             threads=self.job.threads,
+            device=self.job.train_on if step.name in MODULE_STAGES else "cpu",
+            ranks=self.ranks if step.name in MODULE_STAGES else ALONE,
             float_graph=self.state.float_graph,
             teacher_graph=self.state.teacher_graph,
         )
@@ -174,6 +191,16 @@ class Run:
         return step.name == "train" and self.job.teacher is not None and self.job.plan.has("distil")
 
     def _module_stage(self, key: str, step: Step, context: Context) -> dict[str, Any]:
+        spec, result = self._applied(step, context)
+        save(result, spec, context.folder, "module")
+        graph = export(result, self.job.data, context.folder / "model.onnx", target=self.job.target)
+        before = self.state.point
+        after = self._point(key, graph, params=sum(p.numel() for p in result.parameters()))
+        verdict = self._judge_module(step, before, after)
+        return self._entry(verdict, before, after, curves=context.curves)
+
+    def _applied(self, step: Step, context: Context) -> tuple[ModelSpec, nn.Module]:
+        """The module that the stage makes, and its spec."""
         if step.name == "train" and self._given(step):
             raise Skipped("trained weights were given")
         spec = self.job.teacher if self._trains_teacher(step) else self.job.student
@@ -189,12 +216,7 @@ class Run:
             raise Skipped("there is no teacher to learn from")
         result = step.settings.apply(module, context)
         assert spec is not None  # a module stage has a module, and every module a spec
-        save(result, spec, context.folder, "module")
-        graph = export(result, self.job.data, context.folder / "model.onnx", target=self.job.target)
-        before = self.state.point
-        after = self._point(key, graph, params=sum(p.numel() for p in result.parameters()))
-        verdict = self._judge_module(step, before, after)
-        return self._entry(verdict, before, after, curves=context.curves)
+        return spec, result
 
     def _given(self, step: Step) -> bool:
         return self.job.trained_teacher is not None if self._trains_teacher(step) else self.job.trained is not None
@@ -219,7 +241,7 @@ class Run:
     def _enter_with_module(self, module: nn.Module, name: str) -> None:
         """A module that came trained: what it becomes is compared with it, recovers towards it and is timed beside it."""
         graph = self.folder / "stages" / name / "model.onnx"
-        if f"{name}/point" not in self.journal:
+        if self.ranks.leads and f"{name}/point" not in self.journal:
             export(module, self.job.data, graph, target=self.job.target)
         parameters = sum(p.numel() for p in module.parameters())
         point = from_dict(self.journal.decide(f"{name}/point", lambda: self._measure(graph, parameters).as_dict()))
@@ -228,7 +250,7 @@ class Run:
 
     def _enter_with_file(self, graph: Path) -> None:
         target = self.folder / "stages" / "given" / "model.onnx"
-        if not target.exists():
+        if self.ranks.leads and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_suffix(".part")
             shutil.copyfile(graph, part)
@@ -244,10 +266,10 @@ class Run:
         state, metric = self.state, self.job.task.metric
         if state.float_graph is None or state.float_point is None:
             raise Skipped("nothing was exported")
-        start = state.float_graph if step.name in ("quantize", "fp16") else state.best
+        start = state.float_graph if step.name in FROM_FLOAT else state.best
         if start is None:
             raise Skipped("there is no quantized file to repair")
-        before = state.float_point if step.name in ("quantize", "fp16") else state.best_point
+        before = state.float_point if step.name in FROM_FLOAT else state.best_point
         assert before is not None
         if self._not_needed(step):
             lost = payoff.drop(metric, state.float_point.metric, before.metric)
@@ -256,7 +278,9 @@ class Run:
             )
         graph = step.settings.apply(start, context)
         after = self._point(key, graph, params=state.float_point.params)
-        if step.name in ("quantize", "fp16"):
+        if step.name == "four_bit":
+            verdict = payoff.compact(metric, before, state.best_point, after, max_drop=self.job.plan.max_drop)
+        elif step.name in FROM_FLOAT:
             repairs = any(self.job.plan.has(name) for name in ("equalize", "adaround", "qat"))
             verdict = payoff.quantized(metric, before, after, max_drop=self.job.plan.max_drop, repairs=repairs)
         else:
@@ -280,7 +304,7 @@ class Run:
         assert self.state.float_graph is not None
         if not getattr(step.settings, "control", True):
             return []
-        inside = self._context(f"{key}/control")
+        inside = self._context(f"{key}/control", step)
         graph = FloatControl.like(step.settings).apply(self.state.float_graph, inside)
         after = self._point(f"{key}/control", graph, params=None)
         reason = f"plain fine-tuning for the same {step.settings.steps} steps, then quantized: {self.job.task.metric.name} {payoff.show(self.job.task.metric, after.metric)}"
@@ -374,7 +398,13 @@ class Run:
         state = self.state
         if state.float_graph is None or state.float_point is None:
             raise Problem("the plan exports nothing, so there is nothing to ship", remedy='add [[stage]] name = "export"')
-        verdict = payoff.ships(self.job.task.metric, state.float_point, state.best_point, max_drop=self.job.plan.max_drop)
+        verdict = payoff.ships(
+            self.job.task.metric,
+            state.float_point,
+            state.best_point,
+            max_drop=self.job.plan.max_drop,
+            by_size=state.best_stage == "four_bit",
+        )
         if verdict.status == "kept":
             assert state.best is not None and state.best_point is not None
             return state.best_stage, state.best, state.best_point, verdict
@@ -385,6 +415,10 @@ class Run:
         key = f"final/paired/{graph.parent.name}-{against.parent.name}"
         found = self.journal.decide(key, lambda: paired({"this": graph, "against": against}, self.job.data, self.latencies, threads=1))
         return ratio(found["this"], found["against"]), found
+
+
+def _never() -> Any:
+    raise AssertionError("only the first process decides")
 
 
 def _fresh(spec: ModelSpec, seed: int) -> nn.Module:

@@ -28,7 +28,8 @@ from rules.problems import Problem, unknown
 
 SCHEMA_VERSION = 1
 MODULE_STAGES = ("train", "distil", "prune")
-ORDER = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "fp16")
+FROM_FLOAT = ("quantize", "four_bit", "fp16")  # graph stages that start from the float file
+ORDER = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "four_bit", "fp16")
 HEADER_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("architecture", "variant", "teacher", "device"), (str,)),
     "seed": (int,),

@@ -35,6 +35,7 @@ from compress.graph.reading import Graph, Weight, along, bias_step, parse, read
 from compress.graph.writing import bias_integers, integers, patch
 from compress.recurrent import dynamic_lstm
 from compress.runtime import one_line
+from compress.tables import narrow_tables
 from rules.examples import Feeds
 from rules.problems import bad_input
 
@@ -242,7 +243,7 @@ def finish(static: Path, target: Path, *, recipe: Recipe, format: Target) -> Pat
             weight_type=kinds[format.weight],
             extra_options={"MatMulConstBOnly": True},
         )
-        model = onnx.load(str(done))
+        model = narrow_tables(onnx.load(str(done)))
     return write_bytes(target, compact(model).SerializeToString(deterministic=True))
 
 

@@ -22,8 +22,10 @@ from compress.profile import profile
 from compress.report.nodes import measure
 from compress.runtime import environment, predictor
 from compress.statistics import paired_interval
+from compress.torch_device import device_name
 from compress.verify import verify
-from rules.examples import Sample, Score
+from rules.examples import Explanation, Sample, Score
+from rules.problems import Problem
 
 SHOWN = 24  # sample lines read for the report; the worst disagreements are shown first
 
@@ -47,6 +49,7 @@ def finish(run: Run) -> dict[str, Any]:
     }
     record = {**_header(run), "stages": run.state.stages, "controls": run.state.controls, "curves": run.state.curves, "final": final}
     record["samples"] = _samples(run, graph, float_graph)
+    record["explanations"] = _explanations(run)
     write_json(run.folder / "record.json", record)
     return record
 
@@ -66,7 +69,7 @@ def _header(run: Run) -> dict[str, Any]:
         "seed": job.plan.seed,
         "target": asdict(job.target),
         "recommendation": dict(job.recommendation) if job.recommendation else None,
-        "environment": environment(),
+        "environment": {**environment(), "trained_on": device_name(job.train_on)},
         "data": dict(job.data.provenance),
     }
 
@@ -138,14 +141,38 @@ def _samples(run: Run, graph: Path, float_graph: Path) -> list[dict[str, Any]]:
 
 
 def _row(run: Run, sample: Sample, reference: Any, shipped: Any) -> dict[str, Any]:
-    read = run.job.data.read
+    data = run.job.data
+    write = getattr(data, "write", None)  # of a model that is asked again with what it wrote
+
+    def read(predict: Any) -> str:
+        return str((write(predict, sample.inputs) if write else data.read(predict(sample.inputs)))[0])
+
     return {
         "name": sample.name,
         "png_base64": base64.b64encode(sample.picture or sample.raw).decode("ascii"),
         "truth": sample.truth,
-        "float": read(reference(sample.inputs))[0],
-        "int8": read(shipped(sample.inputs))[0],
+        "float": read(reference),
+        "int8": read(shipped),
     }
+
+
+def _explanations(run: Run) -> list[dict[str, Any]]:
+    """What the task shows of its answers, where it can: of the float module, which what ships was made from."""
+    explain = getattr(run.job.task, "explain", None)
+    if explain is None or run.state.module is None:
+        return []
+    run.progress.say("explaining some answers")
+    try:
+        found = explain(run.state.module().eval(), run.job.data)
+    except Problem as problem:
+        run.progress.say(f"  nothing to show: {problem}")
+        return []
+    return [_explanation(one) for one in found]
+
+
+def _explanation(one: Explanation) -> dict[str, Any]:
+    seen = [{"name": each.name, "says": each.says, "png_base64": base64.b64encode(each.picture).decode("ascii")} for each in one.seen]
+    return {"title": one.title, "caveat": one.caveat, "source": one.source, "lines": list(one.lines), "seen": seen}
 
 
 def headline(record: Mapping[str, Any]) -> list[str]:

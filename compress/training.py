@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from operator import length_hint
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compress.context import Context, Data, tensors
@@ -49,7 +50,7 @@ class Recipe:
     clip: float = 5.0  # largest global gradient norm; 0: no clipping
     ema: float = 0.0  # ceiling of the weight averaging; 0: none
     augment: bool = True
-    precision: Precision = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the arithmetic while training; weights and moments stay fp32
     keep: Literal["last", "best"] = "last"  # which weights are the result: the last, or those of the best validation score
     evaluations: int = 4  # how often the validation split is scored, evenly spaced, the last time at the end; 0: never
     patience: int = 0  # stop after so many evaluations without a better score; 0: never
@@ -82,7 +83,7 @@ def fit(
     clock: Callable[[], float] = time.monotonic,
     **recipe: Any,
 ) -> nn.Module:
-    """Train `model` in place and return it in eval mode.
+    """Train `model` in place, on the context's device, and return it in eval mode and on the CPU.
 
     `loss_of(model, inputs, targets)` is the loss of one batch, a scalar; `recipe` are fields of `Recipe`. Continues from the
     checkpoint in `context.folder`, if it is of this very training, and returns at once if that one was finished.
@@ -91,23 +92,37 @@ def fit(
     chosen = Recipe(**recipe)
     path = context.folder / f"{name.replace('/', '-')}.checkpoint.safetensors"
     model.to(context.device)
-    identity = json.dumps([name, context.seed, asdict(chosen), digest(model)])  # what a checkpoint must have been made for
-    with reproducible(context.threads), channels_last(model):
+    ranks, key = context.ranks, f"{context.folder.name}/{name}"
+    identity = ranks.same(f"{key}/identity", lambda: json.dumps([name, context.seed, asdict(chosen), digest(model)]))
+    with reproducible(max(1, context.threads // ranks.local_size), context.device), channels_last(model):
         fitting = Fit(model, _optimizer(model, chosen), copy.deepcopy(model).eval() if chosen.ema else None)
-        if not resume(fitting, path, identity, context.progress):
+        if not _resumed(fitting, path, identity, context, key=key):
             _run(
                 fitting,
                 context,
                 chosen,
                 name=name,
                 loss_of=loss_of,
-                due=_due(checkpoint_seconds, clock),
+                due=_due(checkpoint_seconds, clock) if ranks.leads else lambda _: False,
                 write=lambda: write(fitting, path, identity),
             )
             _settle(fitting, chosen)
-            write_result(fitting, path, identity)
+            if ranks.leads:
+                write_result(fitting, path, identity)
     context.curves.extend(fitting.curves)
-    return model.eval()
+    return model.cpu().eval()
+
+
+def _resumed(fitting: Fit, path: Path, identity: str, context: Context, *, key: str) -> bool:
+    """Take the checkpoint up, on every process the same one. Returns whether the training was finished."""
+    from compress.together import alike
+
+    finished = resume(fitting, path, identity, context.progress)
+    mine = [finished, fitting.facts["step"]]
+    if context.ranks.same(f"{key}/at", lambda: mine) != mine:
+        raise bad_environment(f"{path} is not what the first process sees", remedy="the run's folder must be one that all processes share")
+    alike(fitting.model, context.ranks)
+    return finished
 
 
 # -- the loop ------------------------------------------------------------------------------------------------------------
@@ -133,7 +148,7 @@ def _run(
         if step % every == 0 or step == total or step in marks:
             _note(fitting, name, lr)
         if step in marks:
-            _evaluate(fitting, context, recipe)
+            _evaluate(fitting, context, recipe, name=name)
         if due(position == 0):
             write()
         context.progress.step(step, f"loss {loss:.3f}, lr {lr:.1e}, {done / max(1e-9, time.monotonic() - since):.0f}/s")
@@ -144,14 +159,17 @@ def _step(fitting: Fit, context: Context, recipe: Recipe, batch: Batch, *, name:
     """One optimizer step; returns the loss before it."""
     import torch
 
-    step, model = fitting.facts["step"], fitting.model.train()
-    torch.manual_seed(seed_for(seed, step))
+    from compress.together import shared, sum_gradients
+
+    step, model, ranks = fitting.facts["step"], fitting.model.train(), context.ranks
+    torch.manual_seed(seed_for(seed, step) if ranks.leads else seed_for(seed, step, ranks.rank))
     with autocast(recipe.precision, context.device):
-        loss = loss_of(model, tensors(batch.inputs, context.device), tensors(batch.targets, context.device))
+        loss = loss_of(shared(model, ranks), tensors(batch.inputs, context.device), tensors(batch.targets, context.device))
     value = loss.item()
     _check_finite(value, "loss", batch, name=name, step=step, lr=lr)
     fitting.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
+    sum_gradients(model.parameters(), ranks)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or math.inf).item()
     _check_finite(norm, "gradient", batch, name=name, step=step, lr=lr)
     for group in fitting.optimizer.param_groups:
@@ -221,11 +239,14 @@ def _note(fitting: Fit, name: str, lr: float) -> None:
     facts.update(sum=0.0, count=0)
 
 
-def _evaluate(fitting: Fit, context: Context, recipe: Recipe) -> None:
+def _evaluate(fitting: Fit, context: Context, recipe: Recipe, *, name: str) -> None:
     """Score the validation split, and hold on to the best weights where they are wanted."""
     metric, facts = context.task.metric, fitting.facts
     predict = predictor(fitting.candidate, context.data, device=context.device)
-    score = float(context.data.score(predict, "val", limit=recipe.val_limit).value)
+    score = context.ranks.same(
+        f"{context.folder.name}/{name}/score/{facts['step']}",
+        lambda: float(context.data.score(predict, "val", limit=recipe.val_limit).value),
+    )
     fitting.curves[-1]["val"] = score
     if facts["score"] is None or (score < facts["score"] if metric.better == "lower" else score > facts["score"]):
         facts.update(score=score, stale=0)

@@ -412,6 +412,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": _reduction(torch.mean),
     "ReduceSum": _reduction(torch.sum),
     "ReduceMax": _reduction(torch.amax),
+    "ReduceL2": _reduction(torch.linalg.vector_norm),
     "LayerNormalization": layer_normalization,
     "BatchNormalization": batch_normalization,
     "Softmax": lambda a, i: F.softmax(i[0], dim=a.get("axis", -1)),  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 
     python reader.py line.png                  what the file says
     python reader.py line.png --beam --json    beam search; with confidence, as JSON
+    python reader.py text.txt --write 200      of a model of texts: how the text goes on
     python reader.py --self-test               the golden vectors, replayed here
     python reader.py --profile out.json        latency here, for `advisor gate --measured out.json`
 
@@ -194,7 +195,7 @@ PREPROCESS: dict[str, Any] = {"decode": decode, "resize": resize, "array": to_ar
 
 def known(op: Any, table: str) -> Any:
     """The function behind a declared step, here or in a steps_*.py of this reader's own folder; None where there is none."""
-    here = globals()[table].get(op)
+    here = globals().get(table, {}).get(op)
     return here or next((found for steps in extensions().values() if (found := getattr(steps, table, {}).get(op))), None)
 
 
@@ -277,6 +278,8 @@ def argmax(output: np.ndarray, labels: list[str]) -> tuple[str, float]:
 
 POSTPROCESS: dict[str, Any] = {"ctc": ctc, "argmax": argmax}
 DETAILS: dict[str, Any] = {}
+WRITES: dict[str, Any] = {}  # of models that go on from what they were given
+ANSWERS: dict[str, Any] = {}  # of models that are asked again with what they wrote
 
 
 def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int = 0) -> tuple[str, float]:
@@ -299,8 +302,28 @@ def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int 
 
 
 def read_file(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0) -> tuple[str, float]:
-    """A file's bytes -> (text, confidence)."""
-    return reading(answer(session, manifest, raw), manifest, beam)
+    """A file's bytes -> (text, confidence). A model that writes its answer word by word is asked until it ends."""
+    settings = dict(manifest["postprocess"][0]) if manifest["preprocess"] and manifest["postprocess"] else {}
+    function = known(settings.pop("op", None), "ANSWERS")
+    if function is None:
+        return reading(answer(session, manifest, raw), manifest, beam)
+    output = settings.pop("output", session.get_outputs()[0].name)
+    feeds = apply(raw, manifest["preprocess"])
+    text, confidence = function(lambda fed: run(session, fed)[output], feeds, manifest["labels"], beam=beam, **settings)
+    return text, confidence
+
+
+def write_on(session: Any, manifest: dict[str, Any], raw: bytes, steps: int, temperature: float = 0.0, seed: int = 0) -> tuple[str, float]:
+    """A file's bytes -> (how it goes on, confidence): the model is asked again with what was written, `steps` times."""
+    settings = dict(manifest["postprocess"][0]) if manifest["preprocess"] and manifest["postprocess"] else {}
+    function = known(settings.pop("op", None), "WRITES")
+    if function is None:
+        raise Refused("this model answers once, so there is nothing to --write")
+    port, output = session.get_inputs()[0].name, settings.pop("output", session.get_outputs()[0].name)
+    ids = apply(raw, manifest["preprocess"])
+    call = lambda ids: run(session, {port: ids})[output]  # noqa: E731
+    text, confidence = function(call, ids, manifest["labels"], steps=steps, temperature=temperature, seed=seed, **settings)
+    return text, confidence
 
 
 def answer(session: Any, manifest: dict[str, Any], raw: bytes) -> dict[str, np.ndarray]:
@@ -583,6 +606,9 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="WIDTH",
         help="beam search instead of the best class a step (width 5)",
     )
+    parser.add_argument("--write", default=0, type=int, metavar="N", help="of a model of texts: how the text goes on, N signs of it")
+    parser.add_argument("--temperature", default=0.0, type=float, help="with --write: 0 the likeliest signs, 1 as the model's chances are")
+    parser.add_argument("--seed", default=0, type=int, help="with --temperature: the same seed writes the same")
     parser.add_argument("--json", action="store_true", help="print one JSON object a file, with confidence")
     parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (1)")
     parser.add_argument("--provider", default=CPU, help=f"onnxruntime's execution provider ({CPU})")
@@ -594,6 +620,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give a file, --self-test or --profile OUT.json")
     if chosen.threads < 1 or chosen.beam < 0:
         parser.error("--threads is at least 1, --beam at least 0")
+    if chosen.write < 0 or not 0 <= chosen.temperature <= 100 or not 0 <= chosen.seed < 2**32:
+        parser.error("--write and --seed are at least 0, --temperature is 0 to 100")
     try:
         return _act(chosen)
     except Refused as refusal:
@@ -617,19 +645,23 @@ def _act(chosen: argparse.Namespace) -> int:
     if chosen.self_test and not faults:
         print("every golden vector is reproduced here")
     for path in chosen.files:
-        text, confidence, more = _read(path, session, manifest, chosen.beam)
+        text, confidence, more = _read(path, session, manifest, chosen)
         _print(path, text, confidence, more, chosen)
     return 1 if faults else 0
 
 
-def _read(path: Path, session: Any, manifest: dict[str, Any], beam: int) -> tuple[str, float, Any]:
+def _read(path: Path, session: Any, manifest: dict[str, Any], chosen: argparse.Namespace) -> tuple[str, float, Any]:
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
     try:
+        if chosen.write:
+            return (*write_on(session, manifest, raw, chosen.write, chosen.temperature, chosen.seed), None)
+        if known((manifest["postprocess"] or [{}])[0].get("op"), "ANSWERS"):
+            return (*read_file(session, manifest, raw, chosen.beam), None)
         outputs = answer(session, manifest, raw)
-        return (*reading(outputs, manifest, beam), details(outputs, manifest))
+        return (*reading(outputs, manifest, chosen.beam), details(outputs, manifest))
     except Refused as refusal:
         raise Refused(f"{path}: {refusal}") from None
 

@@ -54,12 +54,12 @@ MAPS, STRIDE, SCALES, SHAPES, RATIOS = 6, 16, (0.2, 0.95), 6, (2.0, 3.0)  # defa
 WEIGHTS, LARGEST = (10.0, 10.0, 5.0, 5.0), math.log(1000 / 16)  # how its numbers for them are coded
 
 
-def anchors(side: int) -> np.ndarray:
+def anchors(side: int, smallest: float = SCALES[0]) -> np.ndarray:
     """Default boxes (n, 4): middle x, middle y, width, height as shares of the picture; cell by cell, the shapes of a cell together."""
     cells = [-(-side // STRIDE)]
     while len(cells) < MAPS:
         cells.append(-(-cells[-1] // 2))
-    low, high = SCALES
+    low, high = smallest, SCALES[1]
     scales = [low + (high - low) * k / (MAPS - 1) for k in range(MAPS)] + [1.0]
     found = []
     for k, size in enumerate(cells):
@@ -73,9 +73,9 @@ def anchors(side: int) -> np.ndarray:
     return np.concatenate(found).astype(np.float32)
 
 
-def decoded(offsets: np.ndarray, side: int) -> np.ndarray:
+def decoded(offsets: np.ndarray, side: int, smallest: float = SCALES[0]) -> np.ndarray:
     """A net's numbers (n, 4) -> the boxes they mean: left, top, right, bottom as shares of the picture."""
-    held = anchors(side)
+    held = anchors(side, smallest)
     moved = offsets.astype(np.float32) / np.array(WEIGHTS, dtype=np.float32)
     middle = held[:, :2] + moved[:, :2] * held[:, 2:]
     size = held[:, 2:] * np.exp(np.minimum(moved[:, 2:], np.float32(LARGEST)))
@@ -95,10 +95,12 @@ def suppressed(boxes: np.ndarray, overlap: float) -> np.ndarray:
     return np.array(kept, dtype=np.int64)
 
 
-def things(scores: np.ndarray, offsets: np.ndarray, side: int, least: float, overlap: float, most: int) -> list[Any]:
+def things(
+    scores: np.ndarray, offsets: np.ndarray, side: int, least: float, overlap: float, most: int, smallest: float = SCALES[0]
+) -> list[Any]:
     """Raw heads (n, 1 + classes) and (n, 4) -> [(chance, class, box)], the surest first; a box as `decoded` gives it."""
     odds = np.exp(scores.astype(np.float32) - scores.max(-1, keepdims=True).astype(np.float32))
-    chances, boxes = np.asarray(odds / odds.sum(-1, keepdims=True), dtype=np.float32), decoded(offsets, side)
+    chances, boxes = np.asarray(odds / odds.sum(-1, keepdims=True), dtype=np.float32), decoded(offsets, side, smallest)
     kept = []
     for label in range(1, chances.shape[1]):
         rows = np.flatnonzero(chances[:, label] > least)
@@ -109,23 +111,35 @@ def things(scores: np.ndarray, offsets: np.ndarray, side: int, least: float, ove
 
 
 def boxes(
-    output: dict[str, np.ndarray], labels: list[str], side: int, least: float = 0.5, overlap: float = 0.5, most: int = 100
+    output: dict[str, np.ndarray],
+    labels: list[str],
+    side: int,
+    least: float = 0.5,
+    overlap: float = 0.5,
+    most: int = 100,
+    smallest: float = SCALES[0],
 ) -> tuple[str, float]:
     """Raw heads of one picture, "scores" (1, n, 1 + classes) and "boxes" (1, n, 4) -> (how many of each class, confidence).
 
     Confidence is the mean chance of what was found. Where things are: `places`.
     """
-    found = things(output["scores"][0], output["boxes"][0], side, least, overlap, most)
+    found = things(output["scores"][0], output["boxes"][0], side, least, overlap, most, smallest)
     numbers = [sum(1 for _, label, _ in found if label == place) for place in range(len(labels))]
     text = ", ".join("%d %s" % (number, label) for number, label in zip(numbers, labels) if number) or "nothing"  # noqa: B905, UP031
     return text, float(np.mean([chance for chance, _, _ in found])) if found else 0.0
 
 
 def places(
-    output: dict[str, np.ndarray], labels: list[str], side: int, least: float = 0.5, overlap: float = 0.5, most: int = 100
+    output: dict[str, np.ndarray],
+    labels: list[str],
+    side: int,
+    least: float = 0.5,
+    overlap: float = 0.5,
+    most: int = 100,
+    smallest: float = SCALES[0],
 ) -> list[Any]:
     """The same heads -> what is where: [{"class", "chance", "box": [left, top, right, bottom] as shares of the picture}]."""
-    found = things(output["scores"][0], output["boxes"][0], side, least, overlap, most)
+    found = things(output["scores"][0], output["boxes"][0], side, least, overlap, most, smallest)
     return [
         {"class": labels[label], "chance": round(chance, 4), "box": [round(float(edge), 4) for edge in box]} for chance, label, box in found
     ]

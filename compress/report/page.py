@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,12 @@ def _hash(text: str) -> str:
 
 def _data(record: Mapping[str, Any]) -> Markup:
     """The record without its pictures, safe inside a script element."""
-    slim = {
-        **record,
-        "samples": [{key: value for key, value in sample.items() if key != "png_base64"} for sample in record.get("samples") or []],
-    }
+    slim = {**record, "samples": _slim(record.get("samples"))}
+    if record.get("explanations"):
+        slim["explanations"] = [{**one, "seen": _slim(one.get("seen"))} for one in record["explanations"]]
     text = json.dumps(slim, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _slim(rows: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "png_base64"} for row in rows or []]

@@ -66,3 +66,14 @@ def _verdict(truth: str, before: str, after: str) -> str:
     if after == truth:
         return "shipped is right, float is wrong"
     return "lost by compression" if before == truth else "different errors"
+
+
+def explained(explanations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The explanations, their pictures as data addresses; one with nothing to see is left out."""
+    found = []
+    for one in explanations:
+        seen = [{**each, "image": image(str(each.get("png_base64", "")))} for each in one.get("seen") or []]
+        seen = [each for each in seen if each["image"]]
+        if seen or one.get("lines"):
+            found.append({**one, "seen": seen, "lines": list(one.get("lines") or [])})
+    return found

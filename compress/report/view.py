@@ -12,7 +12,7 @@ from compress.report.figures import count, plain, shown
 from compress.report.headline import Record, badges, cards, interval, verdict
 from compress.report.measured import curves, operators, pareto, stages
 from compress.report.provenance import advice, provenance
-from compress.report.reading import lines
+from compress.report.reading import explained, lines
 
 
 def view(record: Record) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def view(record: Record) -> dict[str, Any]:
         "pareto": pareto(record),
         "stages": stages(record),
         "samples": lines(record.get("samples") or []),
+        "explanations": explained(record.get("explanations") or []),
         "operators": operators(record),
         "fusion": record["final"].get("fusion") or {},
         "curves": curves(record),

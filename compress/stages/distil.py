@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compress.context import Context, Skipped
-from compress.forward import Precision, autocast, forward
+from compress.forward import Precision, answering, autocast, forward
 from compress.training import LossOf, Recipe, fit
 
 if TYPE_CHECKING:
@@ -21,28 +21,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Distil:
-    """Settings of the stage; what each means is said in `compress.training.Recipe`, but for the two named here."""
+class Distil(Recipe):
+    """Settings of the stage: those of the training loop, and two of its own."""
 
     epochs: int = 12
-    steps: int = 0
-    batch_size: int = 32
-    lr: float = 3e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.25
-    clip: float = 5.0
-    ema: float = 0.0
-    augment: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
-    keep: Literal["last", "best"] = "last"
-    evaluations: int = 4
-    patience: int = 0
-    val_limit: int = 500
+    lr: float = 3e-3  # the peak of the cycle
     temperature: float = 2.0  # softens both answers before they are compared
     teacher_precision: Literal["fp32", "bf16"] = "fp32"  # the teacher only answers: bf16 is enough where the processor has it
 
     def __post_init__(self) -> None:
-        Recipe(**self.recipe())
+        Recipe.__post_init__(self)
         if not 0 < self.temperature <= 100:
             raise ValueError(f"temperature is {self.temperature!r}, allowed: above 0 to 100")
 
@@ -56,7 +44,7 @@ class Distil:
             raise Skipped("there is no teacher to learn from")
         if context.teacher is model:
             raise Skipped("the teacher is the student itself")
-        teacher = context.teacher.to(context.device).eval()
+        teacher = answering(context.teacher, context.device)
         return fit(
             model, context, name="distil", loss_of=towards(teacher, context, self.temperature, self.teacher_precision), **self.recipe()
         )
@@ -66,9 +54,13 @@ def towards(teacher: nn.Module, context: Context, temperature: float, precision:
     """The loss of a student against `teacher`: for `compress.training.fit`, here and wherever a stage recovers towards one."""
     import torch
 
+    from compress.together import shared
+
+    taught = shared(teacher, context.ranks)
+
     def loss_of(model: nn.Module, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         with torch.no_grad(), autocast(precision, context.device):
-            wanted = forward(teacher, inputs, context.data)
+            wanted = forward(taught, inputs, context.data)
         return context.task.distil_loss(forward(model, inputs, context.data), wanted, targets, temperature=temperature)
 
     return loss_of

@@ -102,11 +102,13 @@ class Prune:
         """Train the narrow net to say what the teacher says; without one, what it said itself before it was cut."""
         import torch
 
+        from compress.forward import answering
+        from compress.together import shared
         from compress.training import fit, forward
 
         if not self.recovery_epochs:
             return pruned.eval()
-        teacher = (context.teacher or model).eval().to(context.device)
+        teacher = shared(answering(context.teacher or model, context.device), context.ranks)
 
         def loss_of(student: nn.Module, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
             with torch.no_grad():

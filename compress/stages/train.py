@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from compress.context import Context
 from compress.training import Recipe, fit, forward
@@ -20,26 +20,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Train:
-    """Settings of the stage; what each means is said in `compress.training.Recipe`."""
+class Train(Recipe):
+    """Settings of the stage: those of the training loop."""
 
     epochs: int = 12
-    steps: int = 0
-    batch_size: int = 32
-    lr: float = 2e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.25
-    clip: float = 5.0
-    ema: float = 0.0
-    augment: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
-    keep: Literal["last", "best"] = "last"
-    evaluations: int = 4
-    patience: int = 0
-    val_limit: int = 500
-
-    def __post_init__(self) -> None:
-        Recipe(**asdict(self))  # refuses values out of range
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         """Train `model` in place on the training split. Raises Problem as `compress.training.fit` does."""
