@@ -86,3 +86,26 @@ class Sample:
     truth: str
     suffix: str = ""  # of the raw file where its first bytes do not tell: "wav", "txt", "json"
     picture: bytes = b""  # a PNG to show where the raw file is no image
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One example with an explanation of its answer drawn into it: a PNG file, and a line that says what is to be seen."""
+
+    name: str
+    says: str
+    picture: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a model's answers hang on, for a person to look at: pictures, or lines of text. `caveat` is shown beside it, always.
+
+    A task makes them of a trained module and its data (`explain(model, data)`, see `compress.context.Explains`).
+    """
+
+    title: str
+    caveat: str  # what it does not show
+    source: str  # of the method, as a person would cite it
+    seen: tuple[Seen, ...] = ()
+    lines: tuple[str, ...] = ()  # what was measured, rules that were extracted

@@ -184,6 +184,17 @@ REFUSED = {
         r"testing_list\.txt:2: 'word' is no recording",
     ),
     "a listed file that is missing": ({"yes/a.wav": GOOD, "testing_list.txt": b"yes/b.wav\n"}, r"names yes/b\.wav, which is not there"),
+    "a third column without a name": (
+        {
+            "train.tsv": b"a.wav\tyes\t1.000\n",
+            "a.wav": GOOD,
+            "val.tsv": b"b.wav\tno\n",
+            "b.wav": GOOD,
+            "test.tsv": b"c.wav\tno\n",
+            "c.wav": GOOD,
+        },
+        r"train\.tsv:1: a tab in the text 'yes",
+    ),
     "a row without a tab": ({"train.tsv": b"a.wav yes\n"}, r"train\.tsv:1: no tab between file and text"),
     "too few to draw from": ({"yes/a.wav": GOOD}, "too few to draw"),
 }

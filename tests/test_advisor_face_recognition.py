@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,36 @@ def test_a_person_in_two_splits_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"'ann' is in two splits: train/ann/0\.png, test/ann/0\.png") as refusal:
         TASK.open(place)
     assert refusal.value.code == Exit.INPUT
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_list_of_people_reads_as_their_folders_do(tmp_path: Path, ending: str) -> None:
+    names = {f"p{number:02d}": 3 for number in range(12)}
+    place = folder(tmp_path / "listed" / "shots", names).parent
+    rows = [(f"shots/{name}/{number}.png", name) for name, count in names.items() for number in range(count)]
+    text = {
+        "csv": "image,person\n" + "".join(f"{image},{name}\n" for image, name in rows),
+        "jsonl": "".join(json.dumps({"image": image, "person": name}) + "\n" for image, name in rows),
+    }
+    (place / f"manifest.{ending}").write_text(text[ending])
+    listed, folders = TASK.open(place), TASK.open(folder(tmp_path / "folders", names))
+    for split in ("train", "val", "test"):
+        assert {name.split("/")[1] for name in people_of(listed, split)} == people_of(folders, split)
+
+
+def test_a_person_in_two_splits_of_a_list_and_nobody_are_refused_with_their_line(tmp_path: Path) -> None:
+    place = folder(tmp_path, dict.fromkeys(("ann", "bob", "cid", "dan", "eve", "fay"), 2))
+    split = dict(zip(("ann", "bob", "cid", "dan", "eve", "fay"), ("train", "train", "val", "val", "test", "test"), strict=True))
+    rows = [(f"{name}/{number}.png", name, split[name]) for name in split for number in range(2)]
+    for line, wrong, said in (
+        (4, ("bob/1.png", "eve", "train"), r"'eve' is in two splits"),
+        (4, ("bob/1.png", " ", "train"), "manifest.csv:5: bob/1.png is of no kind"),
+    ):
+        changed = [*rows[: line - 1], wrong, *rows[line:]]
+        (place / "manifest.csv").write_text("image,person,split\n" + "".join(",".join(row) + "\n" for row in changed))
+        with pytest.raises(Problem, match=said) as refusal:
+            TASK.open(place)
+        assert refusal.value.code == Exit.INPUT
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from advisor.architectures.plain_cnn import build
 from advisor.data.pictures import png, square, stack
-from advisor.gradcam import explain, heat
+from advisor.gradcam import explain, explanation, heat
 from rules.examples import Sample
 from rules.problems import Exit, Problem
 
@@ -75,3 +76,26 @@ def test_a_net_without_places_an_unknown_layer_and_an_unknown_class_are_refused(
         with pytest.raises(Problem, match=said) as caught:
             heat(model, stack([two_corners()]), place, layer=layer)
         assert caught.value.code == Exit.USAGE
+
+
+def test_an_explanation_shows_wrong_answers_first_and_measures_what_the_heat_is_worth() -> None:
+    """The nets decide by one corner each, so greying that corner out costs more than greying out as many pixels anywhere."""
+
+    def sample(name: str, truth: str) -> Sample:
+        return Sample(name, png(two_corners()), {"image": stack([two_corners()])}, truth)
+
+    model = nn.Sequential(Corners(), Steep())
+    found = explanation(model, [sample("right", "green"), sample("wrong", "red")], ["red", "green"])
+    assert [seen.name for seen in found.seen] == ["wrong", "right"] and "of why" in found.caveat
+    assert found.seen[0].says.startswith("says green") and "it is red" in found.seen[0].says and "it is" not in found.seen[1].says
+    with Image.open(io.BytesIO(found.seen[0].picture)) as three, Image.open(io.BytesIO(found.seen[1].picture)) as two:
+        assert three.size == (672, 224) and two.size == (448, 224)
+    hottest, random = (int(figure) for figure in re.findall(r"-?\d+", found.lines[0])[:2])
+    assert hottest > random + 10
+
+
+class Steep(nn.Module):
+    """Makes small differences large, so that the certainty hangs on them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 100 * x

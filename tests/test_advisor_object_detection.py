@@ -21,6 +21,7 @@ from advisor.data import boxed
 from advisor.data.detected import DetectedData
 from advisor.mask_augment import View
 from advisor.tasks.object_detection import TASK, matched
+from compress.context import tensors as _tensors
 from compress.reader import reader
 from rules.problems import Exit, Problem
 
@@ -116,9 +117,9 @@ def test_difficult_things_and_crowds_are_neither_learnt_nor_scored(as_voc: Path)
 
 
 def test_a_folder_is_reopened_as_it_was_trained_on(as_coco: Path) -> None:
-    data = TASK.open(as_coco, settings={"side": 96, "labels": ["dog", "cat"]})
+    data = TASK.open(as_coco, settings={"side": 96, "smallest": 0.1, "labels": ["dog", "cat"]})
     again = TASK.open(as_coco, settings=data.provenance["reopen"])
-    assert again.labels == ["dog", "cat"] and again.given == {"classes": 2, "side": 96}
+    assert again.labels == ["dog", "cat"] and again.given == {"classes": 2, "side": 96, "smallest": 0.1}
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------------
@@ -261,17 +262,19 @@ def test_default_boxes_matching_and_loss_are_torchvisions() -> None:
     assert found.item() == pytest.approx((parts["bbox_regression"] + parts["classification"]).item(), rel=1e-4)
 
 
-def test_a_net_that_says_what_it_should_is_decoded_to_the_true_boxes() -> None:
-    batch = next(iter(TASK.open(None).batches("val", batch_size=4)))
+@pytest.mark.parametrize("smallest", [0.2, 0.07])
+def test_a_net_that_says_what_it_should_is_decoded_to_the_true_boxes(smallest: float) -> None:
+    batch = next(iter(TASK.open(None, settings={"smallest": smallest}).batches("val", batch_size=4)))
     boxes, kinds = (torch.from_numpy(batch.targets[name]) for name in ("boxes", "kinds"))
-    wanted, offsets = matched(boxes, kinds, 96)
+    wanted, offsets = matched(boxes, kinds, 96, smallest=smallest)
+    assert TASK.loss((50 * torch.nn.functional.one_hot(wanted.clamp(min=0), 5).float(), offsets), _tensors(batch.targets)).item() < 1e-3
     scores = 20 * torch.nn.functional.one_hot(wanted.clamp(min=0), 5).float()
     truths = [
         Truth(box[kind > 0].numpy(), kind[kind > 0].numpy() - 1, np.zeros(int((kind > 0).sum()), bool))
         for box, kind in zip(boxes, kinds, strict=True)
     ]
     guesses = [
-        Guess(*anchors.found(score.numpy(), offset.numpy(), 96, least=0.02, overlap=0.5, most=100))
+        Guess(*anchors.found(score.numpy(), offset.numpy(), 96, least=0.02, overlap=0.5, most=100, smallest=smallest))
         for score, offset in zip(scores, offsets, strict=True)
     ]
     assert score(truths, guesses, 4).value == pytest.approx(1.0)
@@ -322,14 +325,15 @@ def heads(count: int = 2, side: int = 96) -> dict[str, np.ndarray]:
     return {"scores": scores, "boxes": rng.standard_normal((count, anchors.count(side), 4)).astype(np.float32)}
 
 
-def test_the_reader_finds_what_training_finds() -> None:
-    data, outputs = TASK.open(None), heads()
+@pytest.mark.parametrize("smallest", [0.2, 0.07])
+def test_the_reader_finds_what_training_finds(smallest: float) -> None:
+    data, outputs = TASK.open(None, settings={"smallest": smallest}), heads()
     manifest = {"postprocess": json.loads(json.dumps(data.postprocess)), "labels": data.labels}
     for row, said in enumerate(data.read(outputs)):
         one = {name: array[row : row + 1] for name, array in outputs.items()}
         text, confidence = reader.reading(one, manifest)
         assert text == said and 0.5 < confidence <= 1
-        boxes, kinds, chances = anchors.found(one["scores"][0], one["boxes"][0], 96, least=0.5, overlap=0.5, most=100)
+        boxes, kinds, chances = anchors.found(one["scores"][0], one["boxes"][0], 96, least=0.5, overlap=0.5, most=100, smallest=smallest)
         told = reader.details(one, manifest)
         assert [thing["class"] for thing in told] == [data.labels[kind] for kind in kinds]
         assert np.allclose([thing["box"] for thing in told], boxes, atol=1e-4) and np.allclose(
@@ -337,13 +341,15 @@ def test_the_reader_finds_what_training_finds() -> None:
         )
 
 
-def test_the_graph_of_its_own_finds_the_same() -> None:
+@pytest.mark.parametrize("smallest", [0.2, 0.07])
+def test_the_graph_of_its_own_finds_the_same(smallest: float) -> None:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(boxes_graph.graph(4, 96).SerializeToString(), providers=["CPUExecutionProvider"])
+    made = boxes_graph.graph(4, 96, smallest=smallest)
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     outputs = heads(1)
     found, classes, chances = session.run(None, outputs)
-    boxes, kinds, sure = anchors.found(outputs["scores"][0], outputs["boxes"][0], 96, least=0.5, overlap=0.5, most=100)
+    boxes, kinds, sure = anchors.found(outputs["scores"][0], outputs["boxes"][0], 96, least=0.5, overlap=0.5, most=100, smallest=smallest)
     order = np.argsort(-chances, kind="stable")
     assert len(boxes) > 3 and np.allclose(found[order], boxes, atol=1e-5)
     assert np.array_equal(classes[order], kinds) and np.allclose(chances[order], sure, atol=1e-6)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import fields, replace
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 from hypothesis import given, settings
@@ -22,12 +24,13 @@ from advisor.matrix import matrix
 from advisor.recommend import contest_for, device, facts_of, plan_toml, recommend
 from advisor.text import columns, md_table, paragraph, three
 from rules.facts import STAGES, Flip, Request
-from rules.knowledge import load
+from rules.knowledge import Knowledge, load
 from rules.problems import Problem
 from rules.ranking import hold, name_of, pick
 from tests.rules_for_tests import crossed
 
 BOARD = "raspberry-pi-5"
+SHIPPED = Path(__file__).parents[1] / "rules" / "knowledge"
 DEVICES = [*load().devices, "this-machine"]
 requests = st.builds(
     Request,
@@ -272,8 +275,13 @@ def test_the_next_command_asks_the_same_again_and_runs_the_plan():
     assert next_commands(ocr(latency_ms=0.001)) == []
 
 
-def test_a_pick_that_is_not_built_yet_gets_no_command_and_says_so():
-    answer = recommend(Request("machine-translation", device=BOARD), load())
+def test_a_pick_that_is_not_built_yet_gets_no_command_and_says_so(tmp_path):
+    copytree(SHIPPED, tmp_path / "knowledge")
+    for name in ("marian-tiny-student", "transformer-base", "rnn-attention"):
+        card = tmp_path / "knowledge" / "architectures" / f"{name}.toml"
+        text = re.sub(r"^builds = .*\n", "", card.read_text(encoding="utf-8"), flags=re.M)
+        card.write_text(text.replace('status = "built"', 'status = "planned"'), encoding="utf-8")
+    answer = recommend(Request("machine-translation", device=BOARD), Knowledge([tmp_path / "knowledge"]))
     text = recommendation(answer)
     assert next_commands(answer) == [] and "not built here yet" in text
     assert "advisor run" not in text.split("Next")[1].split("Sources")[0]
@@ -370,3 +378,9 @@ def test_a_recommendation_needs_neither_torch_nor_numpy_nor_rich():
         "recommendation(recommend(Request('ocr'), load()))\nheavy = {'torch', 'numpy', 'rich', 'onnx', 'onnxruntime', 'jinja2', 'advisor.catalogue'} & set(sys.modules)\nassert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_the_format_may_cost_is_what_the_whole_plan_may():
+    plan = tomllib.loads(plan_toml(recommend(Request("object-detection"), load())))
+    assert plan["max_drop"] == 0.02 and all("max_drop" not in stage for stage in plan["stage"] if stage["name"] == "quantize")
+    assert "max_drop" not in tomllib.loads(plan_toml(recommend(Request("ocr"), load())))

@@ -15,6 +15,7 @@ from advisor.architectures import conformer, conv_bilstm_ctc, quartznet
 from advisor.data import audio, spoken_sentences
 from advisor.tasks.speech_recognition import TASK
 from advisor.wer import word_edits
+from compress.reader import reader
 from rules.problems import Exit, Problem
 
 FEW = {"train": 40, "val": 24, "test": 24}
@@ -184,3 +185,14 @@ def test_a_wrong_setting_is_refused_by_name(key: str, value: Any) -> None:
     with pytest.raises(Problem, match=key) as refused:
         TASK.open(None, settings={key: value})
     assert refused.value.code == Exit.USAGE
+
+
+def test_the_beam_reads_what_several_paths_say_together_and_the_bundles_reader_agrees() -> None:
+    """Over two steps the path of two blanks has 0.36, each single one of the letter 0.24 at most, all of them together 0.64."""
+    data = TASK.open(None, settings=FEW)
+    shares = np.full((1, 2, len(data.labels) + 1), 1e-9, np.float32)
+    shares[..., :2] = 0.6, 0.4
+    logits, said = np.log(shares), {"labels": data.labels, "postprocess": list(data.postprocess)}
+    for beam, text in ((0, ""), (5, data.labels[0])):
+        assert (data.read_beam if beam else data.read)({"logits": logits}) == [text]
+        assert reader.reading({"logits": logits}, said, beam)[0] == text

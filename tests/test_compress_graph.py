@@ -337,6 +337,7 @@ OPERATORS = [
     ("AveragePool", values(2, 3, 7, 7), [], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1, "strides": [2, 2]}),
     ("GlobalAveragePool", values(2, 3, 5, 4), [], {}),
     ("ReduceMean", values(2, 3, 5, 4), [], {"axes": [-1, 1], "keepdims": 0}),
+    ("ReduceL2", values(2, 3, 5, 4), [], {"axes": [-1, 1], "keepdims": 1}),
     ("Gemm", values(5, 3), [values(4, 5), values(4)], {"transA": 1, "transB": 1, "alpha": 0.5, "beta": 2.0}),
     ("MatMul", values(2, 3, 4), [values(4, 5)], {}),
     ("Clip", values(3, 4), [np.float32(-0.5), np.float32(0.7)], {}),

@@ -60,7 +60,7 @@ def size_of(architecture: str, variant: str) -> dict[str, Any]:
 
 @cache
 def data_of(architecture: str, variant: str) -> tuple[dict[str, Any], StandIn]:
-    given, data = stand_in(architecture, size_of(architecture, variant).get("given", {}))
+    given, data = stand_in(architecture, size_of(architecture, variant))
     return dict(given), data
 
 
@@ -138,7 +138,11 @@ def test_one_step_reaches_every_parameter_and_lowers_a_loss(architecture: str, v
     assert idle == []
     start = {name: value.clone() for name, value in module.state_dict().items()}
     after = []
-    for step in (1e-4, 1e-5):  # norms over four examples in a row make some losses steep: a shorter step along the same gradient counts too
+    for step in (
+        1e-4,
+        1e-5,
+        1e-8,
+    ):  # norms over four examples in a row make some losses steep: a shorter step along the gradient counts too
         module.load_state_dict(start)
         torch.optim.AdamW(module.parameters(), step).step()
         after.append(float(loss()))

@@ -19,7 +19,7 @@ from compress.stages.quantize import Quantize
 from tests.small_graphs import Attention, GlyphData, Mobile, Recurrent, built, context, exported
 
 STAGES = [name for name in stage_names() if name != "export" and name not in MODULE_STAGES]
-FROM_FLOAT = {"quantize", "fp16"}
+FROM_FLOAT = {"quantize", "four_bit", "fp16"}
 SHORT = {"steps": 4, "batch_size": 16, "samples": 32, "patches": 256, "iterations": 5, "examples": 32, "val_limit": 32, "evaluations": 1}
 NETS = {"recurrent": (Recurrent, (2,)), "mobile": (Mobile, (0,)), "attention": (Attention, (2,))}
 
@@ -61,7 +61,7 @@ def outcome(stage, files, folder):
 
 
 def test_there_are_graph_stages_to_judge():
-    assert {"quantize", "equalize", "adaround", "qat", "fp16"} <= set(STAGES)
+    assert {"quantize", "equalize", "adaround", "qat", "four_bit", "fp16"} <= set(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -69,7 +69,7 @@ def test_there_are_graph_stages_to_judge():
 def test_it_gives_a_file_in_its_own_folder_or_a_reason(outcomes, stage, net):
     found = outcomes[stage, net][0]
     if isinstance(found, str):
-        assert len(found) > 20 and net == "attention"
+        assert len(found) > 20 and (net == "attention" or (stage, net) == ("four_bit", "mobile")), "convolutions have no products"
     else:
         assert found.name == "model.onnx" and found.parent.name == stage
         assert not list(found.parent.rglob("*.part"))

@@ -114,6 +114,17 @@ class Rows(nn.Module):
         return (self.numbers(numeric) + self.categories(categorical).mean(1)).squeeze(1)
 
 
+class Pairs(nn.Module):
+    """The smallest model of what follows: one sign says it, by a table."""
+
+    def __init__(self, signs: int) -> None:
+        super().__init__()
+        self.follows = nn.Embedding(signs, signs)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.follows(ids)
+
+
 class Cells(nn.Module):
     """The smallest model with an answer for each place of a picture: eight by eight pixels are a cell, one linear layer reads it."""
 
@@ -139,9 +150,39 @@ class Anchored(nn.Module):
         return tuple(head(seen).unflatten(1, (self.places, -1)) for head in (self.scores, self.boxes))
 
 
+class Bag(nn.Module):
+    """The smallest classifier of texts: every subword speaks for each label, and the mean counts."""
+
+    def __init__(self, vocabulary: int, classes: int) -> None:
+        super().__init__()
+        self.words = nn.EmbeddingBag(vocabulary, classes, padding_idx=0)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.words(tokens)
+
+
+class Glossed(nn.Module):
+    """The smallest translator: what comes next by a table of the word before, and by what words of the source speak for."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.follows, self.means = nn.Embedding(words, words), nn.EmbeddingBag(words, words, padding_idx=0)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.follows(target) + self.means(source)[:, None]
+
+
 def small_model(data: Any) -> nn.Module:
     """A model of the task's ports, with fixed weights."""
     port, out = data.signature.inputs[0], data.signature.outputs[0]
+    if [each.name for each in data.signature.inputs] == ["source", "target"]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Glossed(data.given["vocabulary"])
+    if port.name == "tokens" and len(out.shape) == 2:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Bag(data.given["vocabulary"], int(out.shape[1]))
     if [each.name for each in data.signature.outputs] == ["scores", "boxes"]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -150,6 +191,10 @@ def small_model(data: Any) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return Cells(int(out.shape[3]))
+    if port.name == "ids" and out.shape[1:2] == ("time",):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Pairs(data.given["vocabulary"])
     if port.name == "waveform":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -166,6 +211,12 @@ def small_model(data: Any) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return Places(math.prod(port.shape[1:]), int(out.shape[1]))
+    if port.name == "clip":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return nn.Sequential(
+                nn.Flatten(1, 2), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(math.prod(port.shape[1:]) // 16, out.shape[1])
+            )  # clip → classes
     if port.name in ("history", "window"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
