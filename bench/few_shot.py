@@ -1,6 +1,6 @@
-"""Few examples on Omniglot: pixels, a prototypical network and MAML on the same one-shot runs, each given the same minutes.
+"""Few examples on Omniglot: pixels, a prototypical network and MAML on the same one-shot runs, each given the same minutes of one processor.
 
-    python bench/few_shot.py FOLDER --minutes 8      FOLDER holds images_background*.zip and all_runs.zip as published
+    python -m bench few_shot FOLDER --minutes 8      FOLDER holds images_background*.zip and all_runs.zip as published
 
 Training: every character of the background zips, also turned by quarter turns as characters of their own; a character that stands in
 two zips counts once. Scored: the twenty published runs, each twenty pictures asked against twenty shown, 400 trials; chance is 5 %.
@@ -82,9 +82,9 @@ def train(model: Any, loss_of: Callable[[Any], Any], kinds: list[np.ndarray], *,
 
     torch.manual_seed(seed)
     rng, optimizer = np.random.default_rng(seed), torch.optim.Adam(model.parameters(), 1e-3)
-    start, steps = time.monotonic(), 0
+    start, steps = time.process_time(), 0
     model.train()
-    while (passed := (time.monotonic() - start) / (60 * minutes)) < 1:
+    while (passed := (time.process_time() - start) / (60 * minutes)) < 1:
         optimizer.param_groups[0]["lr"] = 1e-3 * 0.5 * (1 + np.cos(np.pi * passed))
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(batch(kinds, rng, ways=ways, each=each))
@@ -152,7 +152,7 @@ def main(arguments: list[str]) -> int:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=8.0, help="of training, for each method")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of processor time to train in, for each method")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", nargs="*", default=["pixels", "protonet", "maml"])

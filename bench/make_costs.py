@@ -65,12 +65,12 @@ class Named:
     fit: float
 
 
-def stand_in(architecture: str, own: Mapping[str, Any] = MappingProxyType({})) -> tuple[Mapping[str, Any], StandIn]:
+def stand_in(architecture: str, size: Mapping[str, Any] = MappingProxyType({})) -> tuple[Mapping[str, Any], StandIn]:
     """What a builder of this architecture is given where its card is counted, and random data that fits.
 
-    `own` is what the variant says of that where it is not the task's usual: small pictures, few classes.
+    `size` is the variant's table, which may name the task whose data that is, and what of it is not the task's usual: small pictures.
     """
-    subject = task(task_of(Matrix(), architecture))  # type: ignore[arg-type]
+    subject, own = task(size.get("task") or task_of(Matrix(), architecture)), size.get("given", {})  # type: ignore[arg-type]
     if strange := set(own) - set(subject.counted):
         raise SystemExit(f"{architecture}: the data of {subject.name} gives {', '.join(subject.counted)}, not {', '.join(strange)}")
     given = {**subject.counted, **own}
@@ -82,7 +82,7 @@ def count(card: Mapping[str, Any], variant: str) -> list[Cost]:
     import torch
 
     size = next(size for size in card["variant"] if size["name"] == variant)
-    given, data = stand_in(card["name"], size.get("given", {}))
+    given, data = stand_in(card["name"], size)
     torch.manual_seed(0)
     module = fused(awake(builder(card["builds"])(**given, **size.get("settings", {})).eval()))
     params = sum(parameter.numel() for parameter in module.parameters())
