@@ -16,7 +16,7 @@ from tasks_for_tests import TASK, tiny_module
 from torch import nn
 
 from compress.context import Target
-from compress.export import export, relative, shapes
+from compress.export import export, relative, scatter, shapes
 from compress.runtime import predictor, session
 from rules.examples import Port, Signature
 from rules.problems import Exit, Problem
@@ -252,3 +252,18 @@ def test_integers_stay_among_the_values_the_probes_have() -> None:
 )
 def test_a_difference_is_relative_to_the_largest_output(got: list[float], wanted: list[float], expected: float) -> None:
     assert relative(np.array(got, np.float32), np.array(wanted, np.float32)) == expected
+
+
+def test_what_rounding_alone_makes_apart_is_no_fault_of_an_export_and_what_it_does_not_is():
+    class Unsteady(nn.Module):
+        def __init__(self, gain: float) -> None:
+            super().__init__()
+            self.gain = gain
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sin(self.gain * torch.cumsum(x, 1))
+
+    feeds = {"x": np.linspace(0.1, 1, 64, dtype=np.float32)[None]}
+    ports = Signature((Port("x", "float32", (1, 64)),), (Port("y", "float32", (1, 64)),))
+    steady, unsteady = (scatter(Unsteady(gain), ports, feeds)["y"] for gain in (1.0, 1e5))
+    assert steady < 1e-5 < unsteady <= 0.1
