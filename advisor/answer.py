@@ -14,7 +14,7 @@ from advisor.asking import in_words as asked
 from advisor.flips import in_words
 from advisor.text import bold, columns, md_table, megabytes, milliseconds, paragraph
 from rules.facts import Candidate, Evidence, PlannedStage, Recommendation, Verdict
-from rules.ranking import name_of, pick
+from rules.ranking import baseline, name_of, pick
 from rules.whatif import why_not as reasons_against
 
 if TYPE_CHECKING:
@@ -66,13 +66,17 @@ def explain(knowledge: Knowledge, term: str, form: str = "table", *, stages: Map
 
 
 def as_json(answer: Recommendation, *, plan: str = "") -> dict[str, Any]:
-    """The whole answer as plain data, `schema_version` first. Flips carry their sentence; `pick` is null when nothing can be built."""
-    best = pick(answer.kept)
+    """The whole answer as plain data, `schema_version` first. Flips carry their sentence.
+
+    `pick` is null when nothing can be built, `baseline` when none outranks the pick.
+    """
+    best, before = pick(answer.kept), baseline(answer.kept)
     row = answer.row
     return {
         "schema_version": SCHEMA_VERSION,
         "task": {"name": row.name, "title": row.title, "metric": row.metric, "better": row.better, "status": row.status} if row else None,
-        "pick": name_of(best.architecture, best.variant) if best else None,
+        "baseline": _name(before) if before else None,
+        "pick": _name(best) if best else None,
         **{item.name: plain(getattr(answer, item.name)) for item in fields(answer) if item.name not in ("row", "flips")},
         "flips": [{**plain(flip), "says": in_words(flip)} for flip in answer.flips],
         "next": next_commands(answer, plan),
@@ -106,6 +110,7 @@ def next_commands(answer: Recommendation, plan: str = "") -> list[str]:
 def _text(answer: Recommendation, plan: str) -> list[str]:
     best = pick(answer.kept)
     lines = [bold(f"{_title(answer)} on {answer.device.title}"), *paragraph(asked(answer.request)), ""]
+    lines += _before(answer)
     lines += _pick(best) if best else _nothing(answer)
     behind = [candidate for candidate in answer.kept if candidate is not (best or answer.kept[0])]
     lines += _group("Runners-up", [candidate for candidate in behind if candidate.status != "reference"])
@@ -125,6 +130,15 @@ def _title(answer: Recommendation) -> str:
 
 def _heading(title: str, lines: Sequence[str]) -> list[str]:
     return ["", bold(title), *lines] if lines else []
+
+
+def _before(answer: Recommendation) -> list[str]:
+    """The baseline that outranks every net built here, said before them."""
+    found = baseline(answer.kept)
+    if found is None:
+        return []
+    said = cite(found.because, found.source)
+    return [bold(f"First, before any net: {_name(found)}, score {found.score:g}") + f"  {found.title}", *paragraph(said, indent=2), ""]
 
 
 def _pick(best: Candidate) -> list[str]:
@@ -271,6 +285,8 @@ def _sources(answer: Recommendation, text: str) -> list[str]:
 def _markdown(answer: Recommendation, plan: str) -> list[str]:
     best = pick(answer.kept)
     lines = [f"### {_title(answer)} on {answer.device.title}", "", asked(answer.request), ""]
+    before = baseline(answer.kept)
+    lines += [f"First, before any net: **{_name(before)}** ({before.title}): {cite(before.because, before.source)}", ""] if before else []
     lines += [f"**{_name(best)}** ({best.title}), score {best.score:g}: {cite(best.because, best.source)}", ""] if best else []
     lines += [] if best else [f"**Nothing fits.** Nearest miss: {answer.nearest_miss or 'none'}; {answer.binding}", ""]
     rows = [[_name(found), f"{found.score:g}", _interval(found), _short_size(found), _standing(found, best)] for found in answer.kept]

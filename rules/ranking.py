@@ -354,6 +354,13 @@ def pick(kept: Sequence[Candidate]) -> Candidate | None:
     return next((candidate for candidate in kept if candidate.status != "reference"), None)
 
 
+def baseline(kept: Sequence[Candidate]) -> Candidate | None:
+    """The best baseline without a net that outranks the pick, to be asked before any net; None where no such baseline does."""
+    best = pick(kept)
+    ahead = (found for found in kept if best and found.status == "reference" and found.role == "baseline" and found.score > best.score)
+    return next(ahead, None)
+
+
 def nearest_miss(outcome: Outcome | Recommendation) -> tuple[str, str]:
     """Without a pick: the nearest miss ("" when there is none) and what binds it. With one: ("", "")."""
     if pick(outcome.kept):

@@ -299,6 +299,18 @@ def test_the_json_has_a_version_and_every_field_of_the_answer():
     assert json.loads(recommendation(ocr(latency_ms=0.001), "json"))["pick"] is None
 
 
+def test_a_baseline_that_outranks_every_net_is_named_before_them():
+    answer = recommend(Request("recommendation", device="x86-avx512-vnni"), load())
+    for form in ("table", "md"):
+        text = recommendation(answer, form)
+        assert text.index("First, before any net: ") < text.index("gradient-boosting") < text.index("dcn-v2/default")
+    assert as_json(answer)["baseline"] == "gradient-boosting"
+
+
+def test_no_baseline_is_named_first_where_a_net_outranks_them_all():
+    assert "before any net" not in recommendation(ocr(latency_ms=20)) and as_json(ocr(latency_ms=20))["baseline"] is None
+
+
 def test_the_markdown_has_sound_tables_and_the_commands():
     for answer in (ocr(latency_ms=20), ocr(latency_ms=0.001)):
         lines = recommendation(answer, "md").splitlines()
