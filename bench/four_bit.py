@@ -3,8 +3,7 @@
     python -m bench four_bit FOLDER RUN      RUN: what `python -m bench language_models FOLDER --out RUN` left
 
 Each file is scored on the whole held-out text and timed in turns, one thread, reading a passage and a single character. Symmetric blocks
-have a zero point of 8. neural-compressor's row needs `accelerate`, which it imports without declaring it; its numbers are packed as they
-are, not rounded again, so its file says what its torch model says.
+have a zero point of 8. neural-compressor's numbers are packed as they are, not rounded again, so its file says what its torch model says.
 """
 
 from __future__ import annotations
@@ -55,12 +54,14 @@ def files(run: Path, data: PassageData, folder: Path) -> dict[str, Path]:
     for name, way in ways.items():
         blocks = {node.outputs[0]: way(graph.initializers[node.inputs[1]], node.inputs[0]) for node in chosen}
         found[name] = _written(base, blocks, folder / f"{name}.onnx")
-    theirs = peers(run, data)
-    if theirs:
-        inside = [node for node in chosen if graph.initializers[node.inputs[1]].shape in {tuple(w.shape) for w, _ in theirs}]
-        found["neural-compressor gptq, symmetric, head float"] = _written(base, _matched(inside, graph, theirs), folder / "inc.onnx")
-        blocks = {node.outputs[0]: ways["gptq"](graph.initializers[node.inputs[1]], node.inputs[0]) for node in inside}
-        found["gptq, head float"] = _written(base, blocks, folder / "gptq head float.onnx")
+    passages = [batch.inputs["ids"] for batch in data.batches("train", batch_size=1, shuffle=True, limit=SAMPLES)]
+    _, theirs = peer(load(run / "gpt", "module")[0], passages, run)
+    inside = matched(chosen, graph, theirs)
+    found["neural-compressor gptq, symmetric, head float"] = _written(base, inside, folder / "inc.onnx")
+    blocks = {
+        node.outputs[0]: ways["gptq"](graph.initializers[node.inputs[1]], node.inputs[0]) for node in chosen if node.outputs[0] in inside
+    }
+    found["gptq, head float"] = _written(base, blocks, folder / "gptq head float.onnx")
     return found
 
 
@@ -69,17 +70,11 @@ def _written(base: Path, blocks: dict[str, Blocks], path: Path) -> Path:
     return path
 
 
-def peers(run: Path, data: PassageData) -> list[tuple[np.ndarray, Blocks]]:
-    """neural-compressor's GPTQ, weight by weight: what it was, (inputs, outputs), and its blocks. Empty where it cannot be imported."""
+def peer(model: Any, passages: list[np.ndarray], folder: Path) -> tuple[Any, list[tuple[np.ndarray, Blocks]]]:
+    """neural-compressor's GPTQ of a GPT: its torch model, and weight by weight what it was, (inputs, outputs), and its blocks."""
     import torch
-
-    try:
-        import accelerate  # noqa: F401
-        from neural_compressor.torch.quantization import GPTQConfig, convert
-        from neural_compressor.torch.quantization import prepare as ready
-    except ImportError as error:
-        print(f"neural-compressor's row is left out: {error}")
-        return []
+    from neural_compressor.torch.quantization import GPTQConfig, convert
+    from neural_compressor.torch.quantization import prepare as ready
 
     class Plain(torch.nn.Module):
         """A `Sequential` as a module of its own: theirs takes any Sequential inside a block for the list of blocks."""
@@ -91,13 +86,12 @@ def peers(run: Path, data: PassageData) -> list[tuple[np.ndarray, Blocks]]:
         def forward(self, x: Any) -> Any:
             return self.down(self.bend(self.up(x)))
 
-    model: Any = load(run / "gpt", "module")[0]
     for layer in model.layers:
         layer.feed = Plain(layer.feed)
     linear = {name: part.weight.detach().numpy().T.copy() for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
-    net: Any = ready(model, GPTQConfig(bits=4, group_size=BLOCK, use_sym=True, model_path=str(run)))
-    for batch in data.batches("train", batch_size=1, shuffle=True, limit=SAMPLES):
-        net(torch.from_numpy(batch.inputs["ids"]))
+    net: Any = ready(model, GPTQConfig(bits=4, group_size=BLOCK, use_sym=True, model_path=str(folder)))
+    for ids in passages:
+        net(torch.from_numpy(ids))
     net = convert(net)
     found = []
     for name, part in net.named_modules():
@@ -107,15 +101,16 @@ def peers(run: Path, data: PassageData) -> list[tuple[np.ndarray, Blocks]]:
             assert numbers.min() >= 0 and numbers.max() <= 15
             zeros = np.full(scales.shape, 8, np.uint8)
             found.append((linear[name.strip(".")], Blocks(numbers.astype(np.uint8), scales.astype(np.float32), zeros, BLOCK)))
-    return found
+    return net, found
 
 
-def _matched(inside: list[Any], graph: Any, theirs: list[tuple[np.ndarray, Blocks]]) -> dict[str, Blocks]:
-    """The blocks by the product whose weights they were made from."""
+def matched(nodes: list[Any], graph: Any, theirs: list[tuple[np.ndarray, Blocks]]) -> dict[str, Blocks]:
+    """Their blocks by the output of the product whose weights they were made from; a product they left float is left out."""
     found = {}
-    for node in inside:
+    for node in nodes:
         weights = graph.initializers[node.inputs[1]]
-        found[node.outputs[0]] = next(blocks for was, blocks in theirs if was.shape == weights.shape and np.array_equal(was, weights))
+        blocks = [blocks for was, blocks in theirs if was.shape == weights.shape and np.array_equal(was, weights)]
+        found |= {node.outputs[0]: blocks[0]} if blocks else {}
     return found
 
 
