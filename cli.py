@@ -378,7 +378,7 @@ def _job(
     from dataclasses import replace
 
     from advisor.answer import as_json
-    from advisor.instantiate import spec_settings
+    from advisor.instantiate import spec_settings, startable
     from advisor.recommend import device as device_named
     from advisor.recommend import plan_toml
     from advisor.recommend import recommend as judge
@@ -403,12 +403,14 @@ def _job(
         import tomllib
 
         plan = parse(tomllib.loads(plan_toml(answer)), "the recommended plan")
-    plan = replace(plan, task=task, device=request.device)
+    plan = replace(plan, task=task, device=request.device, settings={**_fitting(subject, plan), **plan.settings})
     opened = _opened(subject, task, data, plan)
     given = getattr(opened, "given", None) or {"classes": getattr(opened, "classes", len(opened.labels))}
 
     def spec(variant: str) -> Any:
         builds, settings = spec_settings(known, plan.architecture, variant, **given)
+        if plan.weights:
+            startable(plan.architecture, builds)
         return ModelSpec(builds, settings)
 
     return Job(
@@ -578,6 +580,11 @@ def _opened(subject: Task, name: str, data: Path | None, plan: Any) -> Data:
     from compress.contract import open_data
 
     return open_data(subject, name, data, seed=plan.seed, settings=dict(plan.settings))
+
+
+def _fitting(subject: Task, plan: Any) -> dict[str, Any]:
+    """How published weights want their inputs, where the plan starts from some and does not say otherwise."""
+    return dict(getattr(subject, "published", {})) if plan.weights else {}
 
 
 def _facts(subject: Task, name: str, data: Path | None) -> dict[str, Any]:

@@ -181,7 +181,8 @@ def plan_toml(recommendation: Recommendation) -> str:
         "schema_version": SCHEMA_VERSION,
         "task": recommendation.row.name if recommendation.row else recommendation.request.task,
     }
-    header |= {"architecture": best.architecture, "variant": best.variant, "teacher": best.teacher, "device": recommendation.request.device}
+    header |= {"architecture": best.architecture, "variant": best.variant, "teacher": best.teacher}
+    header |= {"weights": best.weights if recommendation.request.pretrained else "", "device": recommendation.request.device}
     allowed = next((stage.settings["max_drop"] for stage in best.stages if "max_drop" in stage.settings and stage.name == FORMAT), None)
     header |= {} if allowed is None else {"max_drop": allowed}  # what the format may cost is what the whole plan may
     title = recommendation.row.title if recommendation.row else recommendation.request.task

@@ -112,7 +112,8 @@ class Run:
         """What came trained, by its bytes: a folder is not continued with another model under the same name."""
         modules = {"module": self.job.trained, "teacher": self.job.trained_teacher}
         found = {name: digest(module) for name, module in modules.items() if module is not None}
-        return {**found, **({"graph": sha256(self.job.graph)} if self.job.graph else {})}
+        files = {"graph": self.job.graph, "weights": Path(self.job.plan.weights) if self.job.plan.weights else None}
+        return {**found, **{name: sha256(path) for name, path in files.items() if path is not None and path.is_file()}}
 
     def through(self) -> State:
         """Run every stage of the plan that is not done yet."""
@@ -123,7 +124,8 @@ class Run:
             self._enter_with_module(given, "given")
         elif job.student is not None:
             spec = job.student
-            state.module = lambda: _fresh(spec, job.plan.seed)
+            weights = "" if job.teacher is not None and job.plan.has("distil") else job.plan.weights
+            state.module = lambda: _fresh(spec, job.plan.seed, weights)
         if job.trained_teacher is not None:
             self._enter_with_module(job.trained_teacher, "teacher")
         if job.graph is not None:
@@ -206,7 +208,7 @@ class Run:
         spec = self.job.teacher if self._trains_teacher(step) else self.job.student
         if self._trains_teacher(step):
             assert self.job.teacher is not None
-            module = _fresh(self.job.teacher, self.job.plan.seed)
+            module = _fresh(self.job.teacher, self.job.plan.seed, self.job.plan.weights)
         else:
             if self.state.module is None:
                 raise Skipped("there is no module here, only a file")
@@ -421,13 +423,18 @@ def _never() -> Any:
     raise AssertionError("only the first process decides")
 
 
-def _fresh(spec: ModelSpec, seed: int) -> nn.Module:
-    """The module of `spec` with initial weights that depend on the seed alone."""
+def _fresh(spec: ModelSpec, seed: int, weights: str = "") -> nn.Module:
+    """The module of `spec` with initial weights that depend on the seed alone, or on the `weights` it starts from.
+
+    These are no part of its spec: what is stored has its own, and is built again without them.
+    """
     import torch
+
+    begun = ModelSpec(spec.builds, {**spec.settings, "weights": weights}) if weights else spec
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return spec.build()
+        return begun.build()
 
 
 def _card(name: str) -> str:

@@ -31,12 +31,12 @@ MODULE_STAGES = ("train", "distil", "prune")
 FROM_FLOAT = ("quantize", "four_bit", "fp16")  # graph stages that start from the float file
 ORDER = ("train", "distil", "prune", "export", "quantize", "equalize", "adaround", "qat", "four_bit", "fp16")
 HEADER_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("architecture", "variant", "teacher", "device"), (str,)),
+    **dict.fromkeys(("architecture", "variant", "teacher", "weights", "device"), (str,)),
     "seed": (int,),
     "max_drop": (int, float),
     "settings": (dict,),
 }
-HEADER = {"schema_version", "task", "architecture", "variant", "teacher", "device", "seed", "max_drop", "settings", "stage"}
+HEADER = {"schema_version", "task", "architecture", "variant", "teacher", "weights", "device", "seed", "max_drop", "settings", "stage"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Plan:
     architecture: str = ""
     variant: str = ""
     teacher: str = ""
+    weights: str = ""  # what the module that `train` trains starts from: "hub", published ones, or a file; "": from nothing
     device: str = "this-machine"
     seed: int = 0
     max_drop: float = 0.005
@@ -185,7 +186,7 @@ def _check_order(plan: Plan, where: str) -> None:
 def as_table(plan: Plan) -> dict[str, Any]:
     """The plan as plain data, every setting spelled out."""
     table: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "task": plan.task}
-    for key in ("architecture", "variant", "teacher", "device", "seed", "max_drop"):
+    for key in ("architecture", "variant", "teacher", "weights", "device", "seed", "max_drop"):
         if getattr(plan, key) != "":
             table[key] = getattr(plan, key)
     if plan.settings:

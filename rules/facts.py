@@ -67,6 +67,7 @@ class Variant:
     given: Mapping[str, Any] = field(default_factory=dict)  # what of the data's part it was counted with, where not the task's usual
     published: Published | None = None  # the figures to be within 2 % of
     task: str = ""  # whose data it was counted with, where not that of the task its card fits best
+    weights: str = ""  # "hub": its builder takes published weights, so that training may start from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +379,7 @@ class Candidate:
     size_kind: Kind = "estimate"  # "measured": the file of the untrained graph was weighed, in the precision that ships
     params: int | None = None
     teacher: str = ""
+    weights: str = ""  # "hub" where what is trained first may start from published weights
     stages: tuple[PlannedStage, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     title: str = ""

@@ -256,10 +256,17 @@ def judged_in(entrant: Contender, limits: Limits, request: Facts) -> Candidate:
         size_kind=entrant.size_kind,
         params=(entrant.variant.params or None) if entrant.variant else None,
         teacher=entrant.cell.teacher,
+        weights=_weights(entrant),
         stages=_plan(entrant, found) if ours and not forbidden else (),
         evidence=entrant.card.evidence,
         title=entrant.card.title,
     )
+
+
+def _weights(entrant: Contender) -> str:
+    """Where the variant that is trained first, a teacher before its student, may start from."""
+    first = entrant.cell.teacher or (entrant.variant.name if entrant.variant else "")
+    return next((variant.weights for variant in entrant.card.variants if variant.name == first), "")
 
 
 def _budgets(entrant: Contender, limits: Limits, request: Facts) -> tuple[list[Verdict], dict[str, Value]]:

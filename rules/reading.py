@@ -267,6 +267,7 @@ def _variant(table: Table) -> Variant:
         given=given.each(lambda each, key: each.plain(key)),
         published=_published(published) if published else None,
         task=table.text("task", ""),
+        weights=table.choice("weights", ("", "hub"), ""),
     )
     table.done()
     return found

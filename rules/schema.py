@@ -224,6 +224,7 @@ def _card() -> Schema:
         source=_line(),
         published=_table({"source": _name()}, params=_whole(), macs=_whole()),
         task=_line(),
+        weights=_choice(("hub",)),
     )
     card = _table(
         {

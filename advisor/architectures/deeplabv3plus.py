@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rules.problems import bad_environment
+from advisor.published import HUB, of_timm
+from rules.problems import bad_environment, bad_input
 
-HUB = "hub"
+TIMM = "tu-"  # how segmentation-models-pytorch marks an encoder of timm's
 
 
 class OnGrid(nn.Module):
@@ -28,9 +29,9 @@ class OnGrid(nn.Module):
 
 
 def build(*, classes: int, encoder: str = "tu-mobilenetv3_large_100", channels: int = 256, weights: str = "") -> nn.Module:
-    """DeepLabv3+ on `encoder` with a decoder of `channels`; `weights = "hub"` starts from its published ones.
+    """DeepLabv3+ on `encoder` with a decoder of `channels`; `weights = "hub"` starts an encoder of timm's ("tu-…") from its published ones.
 
-    Raises Problem (exit 5) without segmentation-models-pytorch.
+    Raises Problem: exit 5 without segmentation-models-pytorch or the Hub, exit 3 for other weights.
     """
     from advisor.vision_operators import ensure
 
@@ -40,11 +41,20 @@ def build(*, classes: int, encoder: str = "tu-mobilenetv3_large_100", channels: 
     except ImportError:
         what = "this architecture is segmentation-models-pytorch's, which is not installed"
         raise bad_environment(what, remedy="pip install 'edge-advisor[vision]'") from None
+    if weights:
+        _fetch(encoder, weights)
     net = smp.DeepLabV3Plus(
         encoder,
-        encoder_weights="imagenet" if weights == HUB else None,
+        encoder_weights="imagenet" if weights else None,
         classes=classes,
         decoder_channels=channels,
         upsampling=1,
     )
     return OnGrid(net)
+
+
+def _fetch(encoder: str, weights: str) -> None:
+    """Bring the published file of an encoder of timm's into the Hub's cache, where segmentation-models-pytorch looks for it."""
+    if weights != HUB or not encoder.startswith(TIMM):
+        raise bad_input(f"{encoder} cannot start from {weights}", remedy='weights = "hub", for an encoder of timm\'s')
+    of_timm(encoder.removeprefix(TIMM))

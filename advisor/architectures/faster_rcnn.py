@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from advisor import anchors
+from advisor.published import begin
 from rules.problems import bad_environment
 
-HUB = "hub"
 CELLS = 7  # of a cut, each way
 SAMPLES = 2  # of a cell, each way, as torchvision takes
 ORDINARY, LEVEL = 224, 4  # a region of so many pixels is cut from the map of stride 2 ** LEVEL
@@ -155,7 +155,8 @@ def build(
 ) -> nn.Module:
     """Faster R-CNN for `classes` at `side` pixels on torchvision's `net`, a pyramid of `channels`, `regions` looked at by layers of `hidden`.
 
-    `smallest` is the scale of the least default boxes; `width` multiplies the channels of MobileNetV3; `weights = "hub"` starts the backbone from its published ones.
+    `smallest` is the scale of the least default boxes; `width` multiplies the channels of MobileNetV3; `weights` names a
+    .safetensors file of torchvision's `net`: torchvision keeps its own as pickles, which are not read here.
     Raises Problem (exit 5) without torchvision.
     """
     from advisor.vision_operators import ensure
@@ -170,7 +171,9 @@ def build(
 
     layers, strides = NETS[net]
     mobile: dict[str, Any] = {"norm_layer": partial(nn.BatchNorm2d, eps=0.001, momentum=0.1), "width_mult": width}
-    whole: Any = getattr(models, net)(weights="DEFAULT" if weights == HUB else None, **(mobile if "mobilenet" in net else {}))
+    whole: Any = getattr(models, net)(**(mobile if "mobilenet" in net else {}))
+    if weights:
+        begin(whole, weights)
     body = IntermediateLayerGetter(getattr(whole, "features", whole), dict(layers))
     join = FeaturePyramidNetwork(retrieve_out_channels(body, (side, side)), channels)
     held = torch.from_numpy(anchors.anchors(side, smallest).copy())

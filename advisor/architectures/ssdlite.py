@@ -14,9 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from advisor.anchors import MAPS, SCALES, SHAPES
+from advisor.published import begin
 from rules.problems import bad_environment
-
-HUB = "hub"
 
 
 class SsdLite(nn.Module):
@@ -46,7 +45,8 @@ def _by_anchor(found: Tensor) -> Tensor:
 def build(*, classes: int, side: int, smallest: float = SCALES[0], width: float = 1.0, tail: str = "half", weights: str = "") -> nn.Module:
     """SSDLite for `classes`; channels times `width`, `tail` "half" or "full" behind the fourth stride.
 
-    `weights = "hub"` starts the backbone from its published ones, which have the full tail. `side` says how many default boxes there
+    `weights` names a .safetensors file of torchvision's mobilenet_v3_large, whose published one has the full tail: torchvision keeps its own as
+    pickles, which are not read here. `side` says how many default boxes there
     are; the net itself takes any, and is the same for any `smallest`. Raises Problem (exit 5) without torchvision.
     """
     from advisor.vision_operators import ensure
@@ -58,8 +58,9 @@ def build(*, classes: int, side: int, smallest: float = SCALES[0], width: float 
     from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
 
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.1)  # torchvision's 0.03 lags behind in short training
-    start = "DEFAULT" if weights == HUB else None
-    net = mobilenet_v3_large(weights=start, norm_layer=norm, reduced_tail=tail == "half", width_mult=width)
+    net = mobilenet_v3_large(norm_layer=norm, reduced_tail=tail == "half", width_mult=width)
+    if weights:
+        begin(net, weights)
     backbone = _mobilenet_extractor(net, 6, norm)
     channels = retrieve_out_channels(backbone, (side, side))
     return SsdLite(backbone, SSDLiteHead(channels, [SHAPES] * MAPS, 1 + classes, norm))

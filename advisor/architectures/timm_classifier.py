@@ -13,16 +13,15 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from advisor.published import HUB, local, of_timm
 from rules.problems import bad_environment, bad_input
 
 FULL = 32  # how much these convolutional nets shrink a picture
 PATCHES = ("vit_", "deit_")  # built for one side
-HUB = "hub"
 NARROW = {
     "efficientnet_lite": ("timm.models.efficientnet", "_gen_efficientnet_lite"),
     "mobilenetv2": ("timm.models.efficientnet", "_gen_mobilenet_v2"),
@@ -57,13 +56,14 @@ def build(*, classes: int, side: int, net: str, stride: int = 0, width: float = 
 
     `stride`: how much the net shrinks a picture in all, a power of two below its own 32. `width` multiplies the channels of the
     MobileNets and EfficientNet-Lite. `weights`: "hub" for timm's published ones, or a local .safetensors file of theirs; the head is
-    always new where the classes differ. Raises Problem: exit 5 without timm, exit 3 for weights that are not this net's.
+    always new where the classes differ. Raises Problem: exit 5 without timm or the Hub, exit 3 for weights that are not this net's.
     """
     timm = _timm()
     if net.startswith(PATCHES):
         settings = {"img_size": side, **settings}
-    if weights not in ("", HUB):
-        settings = {**settings, "pretrained_cfg_overlay": {"file": _file(weights)}}
+    file = "" if not weights else of_timm(net) if weights == HUB else local(weights)
+    if file:
+        settings = {**settings, "pretrained_cfg_overlay": {"file": file}}
     create = timm.create_model if width == 1.0 else partial(_narrow(net), channel_multiplier=width)
     try:
         model: nn.Module = create(net, pretrained=bool(weights), num_classes=classes, **settings)
@@ -73,9 +73,26 @@ def build(*, classes: int, side: int, net: str, stride: int = 0, width: float = 
         raise bad_input(
             f"{weights} does not fit {net}: {' '.join(str(error).split())[:200]}", remedy="weights must be timm's own of this net"
         ) from error
+    if file:
+        _filled(model, file, net)
     if stride:
         keep_size(model, by=FULL // stride)
     return Branched(model) if any(hasattr(part, "fuse") for part in model.modules()) else model
+
+
+def _filled(model: Any, file: str, net: str) -> None:
+    """Refuse a file without some of the net's numbers: with another head, timm takes what is there and says nothing."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as held:
+        there = set(held.keys())
+    heads = model.pretrained_cfg["classifier"]
+    own = [name for name in model.state_dict() if not name.startswith(heads if isinstance(heads, str) else tuple(heads))]
+    if missing := [name for name in own if name not in there]:
+        raise bad_input(
+            f"{file} does not fit {net}: {len(missing)} of its {len(own)} arrays are not there, {missing[0]} first",
+            remedy="weights must be timm's own of this net",
+        )
 
 
 def keep_size(model: nn.Module, *, by: int) -> None:
@@ -98,13 +115,6 @@ def _narrow(net: str) -> Callable[..., nn.Module]:
         raise ValueError(f"{net} has no width to multiply: {', '.join(NARROW)} have")
     found: Callable[..., nn.Module] = getattr(import_module(place), function)
     return found
-
-
-def _file(weights: str) -> str:
-    path = Path(weights)
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise bad_input(f"no weights {weights}", remedy='a .safetensors file that is there, or "hub" for timm\'s published ones')
-    return str(path)
 
 
 def _timm() -> Any:

@@ -25,6 +25,7 @@ SCALES: Mapping[str, tuple[Any, Any]] = {  # mean and deviation of a channel, of
     "half": (0.5, 0.5),
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),  # what most published weights were trained with
 }
+PUBLISHED: Mapping[str, Any] = {"normalise": "imagenet"}  # settings of a task whose net starts from published weights
 SHOWN = 512  # pixels: the longest side of a sample that goes into a bundle
 
 Pixels = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor.data import classfolders, drawn_digits, manifest
+from advisor.data import classfolders, drawn_digits, manifest, pictures
 from advisor.data.corpus import SPLITS
 from advisor.data.labelled import ACCURACY, PictureData, signature
 from advisor.data.pictures import FITS, SCALES
@@ -48,6 +48,11 @@ class ImageClassificationTask:
     name: str = "image-classification"
     metric: Metric = ACCURACY
     alpha: float = 0.5
+
+    @property
+    def published(self) -> Mapping[str, Any]:
+        """Settings of `open` that suit published weights."""
+        return pictures.PUBLISHED
 
     @property
     def counted(self) -> Mapping[str, Any]:

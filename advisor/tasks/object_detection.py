@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from advisor import anchors
 from advisor.average_precision import AP, Truth
-from advisor.data import boxed, drawn_shapes
+from advisor.data import boxed, drawn_shapes, pictures
 from advisor.data.boxed import Marked, Thing
 from advisor.data.corpus import SPLITS, Corpus, Line, Split
 from advisor.data.detected import DetectedData, Seen, signature
@@ -57,6 +57,11 @@ class ObjectDetectionTask:
     name: str = "object-detection"
     metric: Metric = AP
     alpha: float = 0.5
+
+    @property
+    def published(self) -> Mapping[str, Any]:
+        """Settings of `open` that suit published weights."""
+        return pictures.PUBLISHED
 
     @property
     def counted(self) -> Mapping[str, Any]:

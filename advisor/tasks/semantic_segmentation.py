@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor.data import drawn_shapes, maskfolders
+from advisor.data import drawn_shapes, maskfolders, pictures
 from advisor.data.corpus import SPLITS, Corpus, Line, Split
 from advisor.data.maskfolders import VOID, Mask, Masked
 from advisor.data.pictures import SCALES, Pixels, png
@@ -52,6 +52,11 @@ class SemanticSegmentationTask:
     name: str = "semantic-segmentation"
     metric: Metric = MIOU
     alpha: float = 0.5
+
+    @property
+    def published(self) -> Mapping[str, Any]:
+        """Settings of `open` that suit published weights."""
+        return pictures.PUBLISHED
 
     @property
     def counted(self) -> Mapping[str, Any]:

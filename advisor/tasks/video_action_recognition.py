@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor.clip_augment import Filmed
-from advisor.data import clipfolders, moving_shapes
+from advisor.data import clipfolders, moving_shapes, pictures
 from advisor.data.corpus import SPLITS
 from advisor.data.filmed import ActionData, signature
 from advisor.data.labelled import ACCURACY
@@ -50,6 +50,11 @@ class VideoActionRecognitionTask:
     name: str = "video-action-recognition"
     metric: Metric = ACCURACY
     alpha: float = 0.5
+
+    @property
+    def published(self) -> Mapping[str, Any]:
+        """Settings of `open` that suit published weights."""
+        return pictures.PUBLISHED
 
     @property
     def counted(self) -> Mapping[str, Any]:
