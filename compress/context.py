@@ -101,6 +101,12 @@ class Explains(Protocol):
     def explain(self, model: nn.Module, data: Any) -> Sequence[Explanation]: ...
 
 
+class ExplainsAnswers(Protocol):
+    """What a task may have instead or as well: explanations made of what the shipped file answers, whatever is inside."""
+
+    def explain_answers(self, predict: Predict, data: Any) -> Sequence[Explanation]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the shipped file must suit: integer format, opset, channel alignment, threads. Derived from a device (`target.py`)."""

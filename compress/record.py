@@ -7,7 +7,7 @@ with paired bootstrap intervals of their differences.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def finish(run: Run) -> dict[str, Any]:
     }
     record = {**_header(run), "stages": run.state.stages, "controls": run.state.controls, "curves": run.state.curves, "final": final}
     record["samples"] = _samples(run, graph, float_graph)
-    record["explanations"] = _explanations(run)
+    record["explanations"] = _explanations(run, graph)
     write_json(run.folder / "record.json", record)
     return record
 
@@ -156,23 +156,32 @@ def _row(run: Run, sample: Sample, reference: Any, shipped: Any) -> dict[str, An
     }
 
 
-def _explanations(run: Run) -> list[dict[str, Any]]:
-    """What the task shows of its answers, where it can: of the float module, which what ships was made from."""
-    explain = getattr(run.job.task, "explain", None)
-    if explain is None or run.state.module is None:
-        return []
+def _explanations(run: Run, graph: Path) -> list[dict[str, Any]]:
+    """What the task shows of its answers, where it can: of the float module, which what ships was made from, and of the shipped file."""
+    task, data = run.job.task, run.job.data
+    explain, explain_answers = getattr(task, "explain", None), getattr(task, "explain_answers", None)
+    found: list[dict[str, Any]] = []
+    if explain is not None and run.state.module is not None:
+        module = run.state.module().eval()
+        found += _told(run, "float", lambda: explain(module, data))
+    if explain_answers is not None:
+        found += _told(run, "shipped", lambda: explain_answers(predictor(graph), data))
+    return found
+
+
+def _told(run: Run, of: str, make: Callable[[], Sequence[Explanation]]) -> list[dict[str, Any]]:
     run.progress.say("explaining some answers")
     try:
-        found = explain(run.state.module().eval(), run.job.data)
+        return [_explanation(one, of) for one in make()]
     except Problem as problem:
         run.progress.say(f"  nothing to show: {problem}")
         return []
-    return [_explanation(one) for one in found]
 
 
-def _explanation(one: Explanation) -> dict[str, Any]:
+def _explanation(one: Explanation, of: str) -> dict[str, Any]:
     seen = [{"name": each.name, "says": each.says, "png_base64": base64.b64encode(each.picture).decode("ascii")} for each in one.seen]
-    return {"title": one.title, "caveat": one.caveat, "source": one.source, "lines": list(one.lines), "seen": seen}
+    told = {"lines": list(one.lines), "rules": list(one.rules), "figures": dict(one.figures)}
+    return {"title": one.title, "caveat": one.caveat, "source": one.source, "of": of, **told, "seen": seen}
 
 
 def headline(record: Mapping[str, Any]) -> list[str]:

@@ -101,11 +101,14 @@ class Seen:
 class Explanation:
     """What a model's answers hang on, for a person to look at: pictures, or lines of text. `caveat` is shown beside it, always.
 
-    A task makes them of a trained module and its data (`explain(model, data)`, see `compress.context.Explains`).
+    A task makes them of a trained module and its data (`explain(model, data)`, see `compress.context.Explains`), or of what the shipped
+    file answers (`explain_answers(predict, data)`, see `compress.context.ExplainsAnswers`).
     """
 
     title: str
     caveat: str  # what it does not show
     source: str  # of the method, as a person would cite it
     seen: tuple[Seen, ...] = ()
-    lines: tuple[str, ...] = ()  # what was measured, rules that were extracted
+    lines: tuple[str, ...] = ()  # what was measured
+    rules: tuple[str, ...] = ()  # that were extracted, what covers most first
+    figures: Mapping[str, float] = field(default_factory=dict)  # what was measured, for programs

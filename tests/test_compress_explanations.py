@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ def test_a_task_that_shows_nothing_still_ends_its_run(found: Any, tmp_path: Path
     assert record["explanations"] == [] and "What it looked at" not in render(record)
 
 
+class Answering(Explaining):
+    """The striped lines, with an explanation of what the file answers."""
+
+    def explain_answers(self, predict: Any, data: Any) -> Sequence[Explanation]:
+        self.asked.append((predict, data))
+        return [replace(SHOWN, title="What the file says", rules=("a > 1: all",), figures={"r2": 0.5})]
+
+
+@pytest.mark.parametrize("found", [[SHOWN], Problem("there is nothing to look at")], ids=["both", "one refused"])
+def test_what_the_shipped_file_answers_is_explained_beside_the_net_and_each_says_of_what_it_is(found: Any, tmp_path: Path) -> None:
+    task = Answering(found)
+    record = recorded(task, tmp_path / "run")
+    predict, data = task.asked[-1]
+    (first, *_) = data.batches("test", batch_size=2)
+    assert set(predict(first.inputs)) == {port.name for port in data.signature.outputs}
+    (*nets, file) = record["explanations"]
+    assert [one["of"] for one in nets] == (["float"] if isinstance(found, list) else [])
+    assert file["of"] == "shipped" and file["rules"] == ["a > 1: all"] and file["figures"] == {"r2": 0.5}
+    text = render(record)
+    assert "a &gt; 1: all" in text and "Taken from the answers of the shipped file." in text
+    assert ("Taken from the float net" in text) == bool(nets)
+
+
 def page(**changes: Any) -> str:
     one = {"title": "T", "caveat": "C", "source": "S", "lines": [], "seen": [{"name": "n", "says": "s", "png_base64": ""}], **changes}
     return render({**small.record(), "explanations": [one]})
@@ -89,6 +113,8 @@ def test_a_picture_that_is_none_and_words_that_are_markup_are_not_obeyed() -> No
         caveat=evil,
         source=evil,
         lines=[evil],
+        rules=[evil],
+        of=evil,
         seen=[{"name": evil, "says": evil, "png_base64": base64.b64encode(PNG).decode()}],
     )
     assert "What it looked at" in text and evil not in text and text.count("<script") == render(small.record()).count("<script")

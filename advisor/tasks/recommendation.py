@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.data import columns, generated_clicks, tables
 from advisor.data.corpus import SPLITS
-from advisor.data.tabular import AUC, Classes, TableData, classes_of, label_of, signature
+from advisor.data.tabular import AUC, Classes, Predict, TableData, classes_of, label_of, signature
 from advisor.data.windows import whole
 from advisor.stand_in import StandIn
-from rules.examples import Metric
+from rules.examples import Explanation, Metric
 from rules.problems import Problem, unknown
 
 if TYPE_CHECKING:
@@ -101,6 +101,12 @@ class RecommendationTask:
         own = entropy(teacher.float() / temperature, wanted)  # the least that the first term can be
         loss = temperature**2 * (entropy(said, wanted) - own)
         return loss if targets is None else self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
+
+    def explain_answers(self, predict: Predict, data: TableData) -> list[Explanation]:
+        """Rules of a small tree that imitates what `predict` says, with their fidelity. Raises Problem as `surrogate.explanation` does."""
+        from advisor.surrogate import explanation
+
+        return [explanation(predict, data)]
 
 
 TASK = RecommendationTask()

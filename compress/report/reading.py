@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+OF = {"float": "the float net, which the shipped file was made from", "shipped": "the answers of the shipped file"}  # made of what
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"BM": "image/bmp"}
 
 
@@ -74,6 +75,7 @@ def explained(explanations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     for one in explanations:
         seen = [{**each, "image": image(str(each.get("png_base64", "")))} for each in one.get("seen") or []]
         seen = [each for each in seen if each["image"]]
-        if seen or one.get("lines"):
-            found.append({**one, "seen": seen, "lines": list(one.get("lines") or [])})
+        lines, rules = (list(one.get(key) or []) for key in ("lines", "rules"))
+        if seen or lines or rules:
+            found.append({**one, "seen": seen, "lines": lines, "rules": rules, "of": OF.get(str(one.get("of")), OF["float"])})
     return found
