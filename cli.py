@@ -16,6 +16,8 @@ import click
 from rules.problems import Exit, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from compress.context import Data, Task
 
 VERSION = "0.1.0"
@@ -403,7 +405,7 @@ def _job(
         import tomllib
 
         plan = parse(tomllib.loads(plan_toml(answer)), "the recommended plan")
-    plan = replace(plan, task=task, device=request.device, settings={**_fitting(subject, plan), **plan.settings})
+    plan = replace(plan, task=task, device=request.device, settings={**_fitting(subject, plan, known), **plan.settings})
     opened = _opened(subject, task, data, plan)
     given = getattr(opened, "given", None) or {"classes": getattr(opened, "classes", len(opened.labels))}
 
@@ -582,9 +584,19 @@ def _opened(subject: Task, name: str, data: Path | None, plan: Any) -> Data:
     return open_data(subject, name, data, seed=plan.seed, settings=dict(plan.settings))
 
 
-def _fitting(subject: Task, plan: Any) -> dict[str, Any]:
-    """How published weights want their inputs, where the plan starts from some and does not say otherwise."""
-    return dict(getattr(subject, "published", {})) if plan.weights else {}
+def _fitting(subject: Task, plan: Any, known: Any) -> dict[str, Any]:
+    """How published weights want their inputs, where the plan starts from some, and what the architecture asks of the data.
+
+    Raises Problem (exit 2) where the plan asks for what its architecture does not have.
+    """
+    card = known.cards.get(plan.architecture)
+    own: Mapping[str, Any] = next((size.given for size in card.variants if size.name == plan.variant), {}) if card else {}
+    asked: tuple[str, ...] = getattr(subject, "asked", ())
+    for key in asked:
+        if plan.settings.get(key) and card and not any(key in size.given for size in card.variants):
+            raise Problem(f"{plan.architecture} has no {key}", remedy=f"leave {key} out of the plan's settings")
+    published = dict(getattr(subject, "published", {})) if plan.weights else {}
+    return published | {key: own[key] for key in asked if key in own}
 
 
 def _facts(subject: Task, name: str, data: Path | None) -> dict[str, Any]:

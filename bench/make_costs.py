@@ -71,7 +71,7 @@ def stand_in(architecture: str, size: Mapping[str, Any] = MappingProxyType({})) 
     `size` is the variant's table, which may name the task whose data that is, and what of it is not the task's usual: small pictures.
     """
     subject, own = task(size.get("task") or task_of(Matrix(), architecture)), size.get("given", {})  # type: ignore[arg-type]
-    if strange := set(own) - set(subject.counted):
+    if strange := set(own) - set(subject.counted) - set(getattr(subject, "asked", ())):
         raise SystemExit(f"{architecture}: the data of {subject.name} gives {', '.join(subject.counted)}, not {', '.join(strange)}")
     given = {**subject.counted, **own}
     return given, subject.stand_in(given)

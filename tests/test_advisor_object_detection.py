@@ -364,3 +364,17 @@ def test_picture_and_boxes_are_varied_alike() -> None:
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     assert stayed[0] and np.allclose(moved[0] * 96, [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], atol=1.6)
     assert not np.allclose(moved[0], boxes[0])
+
+
+def test_things_of_the_built_in_scenes_are_found_on_the_finest_grid() -> None:
+    data = TASK.open(None, settings={"train": 40, "val": 1, "test": 1})
+    batch = next(iter(data.batches("train", batch_size=40)))
+    boxes, kinds = (torch.from_numpy(batch.targets[name]) for name in ("boxes", "kinds"))
+    finest = anchors.SHAPES * anchors.cells(data.side)[0] ** 2
+
+    def share(smallest: float) -> float:
+        found = matched(boxes, kinds, data.side, smallest=smallest)[0] > 0
+        return float(found[:, :finest].sum() / found.sum())
+
+    assert share(data.smallest) > 0.8 > 0.5 > share(0.2)
+    assert TASK.open(None, settings={"train": 1, "val": 1, "test": 1, "smallest": 0.2}).smallest == 0.2

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor import anchors
+from advisor import queries as asking
 from advisor.average_precision import Guess, Truth, score
 from advisor.box_augment import viewed
 from advisor.data import pictures
@@ -45,7 +46,10 @@ log = logging.getLogger("advisor.object_detection")
 
 
 class DetectedData:
-    """The data of the object-detection task. `side` pixels are what a model sees, square; `smallest` is the least default boxes' scale."""
+    """The data of the object-detection task. `side` pixels are what a model sees, square; `smallest` is the least default boxes' scale.
+
+    `asked` is how many queries a model answers instead of default boxes; 0: it answers those.
+    """
 
     def __init__(
         self,
@@ -54,13 +58,14 @@ class DetectedData:
         labels: Sequence[str],
         side: int,
         smallest: float = anchors.SCALES[0],
+        asked: int = 0,
         normalise: str = "half",
         view: View | None = None,
         limits: Mapping[Split, int | None] | None = None,
         compose: Compose | None = None,
     ) -> None:
         self._corpus, self._things, self._sizes, self._compose = held.corpus, held.things, held.sizes, compose
-        self.labels, self.side, self.smallest = list(labels), side, smallest
+        self.labels, self.side, self.smallest, self.asked = list(labels), side, smallest, asking.count(side, asked)
         self._normalise, self._view = normalise, view or View()
         chosen = {split: spread(len(held.corpus.splits[split]), (limits or {}).get(split)) for split in SPLITS}
         self._lines = {split: [held.corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
@@ -68,17 +73,10 @@ class DetectedData:
         self._digests: dict[tuple[Split, int], str] = {}
         self._bytes = 0
         self.preprocess = pictures.steps(side, fit="stretch", normalise=normalise)
-        self.postprocess: Sequence[Mapping[str, Any]] = (
-            {
-                "op": "boxes",
-                "outputs": ["scores", "boxes"],
-                "side": side,
-                "smallest": smallest,
-                "least": SURE,
-                "overlap": OVERLAP,
-                "most": MOST,
-            },
-        )
+        step = {"op": "boxes", "outputs": ["scores", "boxes"], "side": side, "smallest": smallest, "least": SURE, "overlap": OVERLAP}
+        if asked:
+            step = {"op": "queries", "outputs": ["scores", "boxes"], "least": SURE}
+        self.postprocess: Sequence[Mapping[str, Any]] = ({**step, "most": MOST},)
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -98,7 +96,8 @@ class DetectedData:
     @property
     def given(self) -> dict[str, Any]:
         """What a builder is given."""
-        return {"classes": len(self.labels), "side": self.side, "smallest": self.smallest}
+        own = {"queries": self.asked} if self.asked else {}
+        return {"classes": len(self.labels), "side": self.side, "smallest": self.smallest, **own}
 
     @cached_property
     def signature(self) -> Signature:
@@ -183,21 +182,21 @@ class DetectedData:
 
     def read(self, outputs: Feeds) -> list[str]:
         """How many things of each class are on each picture."""
-        said = []
+        return [counted(guess.kinds, self.labels) for guess in self._found(outputs, SURE)]
+
+    def _found(self, outputs: Feeds, least: float) -> Iterator[Guess]:
+        """What is on each picture of a batch, from a chance of `least` on."""
         for scores, boxes in zip(outputs["scores"], outputs["boxes"], strict=True):
-            _, kinds, _ = anchors.found(scores, boxes, self.side, least=SURE, overlap=OVERLAP, most=MOST, smallest=self.smallest)
-            said.append(counted(kinds, self.labels))
-        return said
+            if self.asked:
+                yield Guess(*asking.found(scores, boxes, least=least, most=MOST))
+            else:
+                yield Guess(*anchors.found(scores, boxes, self.side, least=least, overlap=OVERLAP, most=MOST, smallest=self.smallest))
 
     def score(self, predict: Predict, split: Split, *, limit: int | None = None) -> Score:
         """COCO's average precision. Per example: true boxes that nothing found, in the split's order."""
         truths = [self._read(split, index)[1] for index in spread(self.count(split), limit)]
-        guesses = []
-        for batch in self.batches(split, batch_size=BATCH, limit=limit):
-            answer = predict(batch.inputs)
-            for scores, boxes in zip(answer["scores"], answer["boxes"], strict=True):
-                found = anchors.found(scores, boxes, self.side, least=LEAST, overlap=OVERLAP, most=MOST, smallest=self.smallest)
-                guesses.append(Guess(*found))
+        batches = self.batches(split, batch_size=BATCH, limit=limit)
+        guesses = [guess for batch in batches for guess in self._found(predict(batch.inputs), LEAST)]
         return score(truths, guesses, len(self.labels))
 
     def probes(self) -> dict[str, Feeds]:
@@ -226,6 +225,7 @@ class DetectedData:
         found.update(classes=len(self.labels), side=self.side, smallest=self.smallest, normalise=self._normalise)
         found["splits"] = {split: self._facts(split) for split in SPLITS}
         found["reopen"] = {"labels": list(self.labels), "side": self.side, "smallest": self.smallest, "normalise": self._normalise}
+        found["reopen"] |= {"queries": self.asked} if self.asked else {}
         found["warnings"] = list(self._warnings())
         for warning in found["warnings"]:
             log.warning(warning)
@@ -253,15 +253,22 @@ class DetectedData:
             yield f"{100 * tiny:.0f} % of the training boxes are smaller than 16 pixels at a side of {self.side}: a larger side, or tiles"
 
 
-def signature(classes: int, side: int, smallest: float = anchors.SCALES[0]) -> Signature:
+def signature(classes: int, side: int, smallest: float = anchors.SCALES[0], queries: int = 0) -> Signature:
     """image (batch, 3, side, side) → scores (batch, anchors, 1 + classes), the ground's first, and boxes (batch, anchors, 4), both raw.
 
-    `smallest` changes none of it.
+    `smallest` changes none of it. Of a model with `queries`: scores (batch, queries, classes), and boxes as middle and size.
     """
     image = Port("image", "float32", ("batch", pictures.CHANNELS, side, side), {"batch": (1, 256, 1)})
+    if queries:  # one of them may say nothing, so that the largest of its scores is no decision
+        rows = asking.count(side, queries)
+        return Signature((image,), (_unordered("scores", rows, classes), _unordered("boxes", rows, 4)))
     places = anchors.count(side)
     scores = Port("scores", "float32", ("batch", places, 1 + classes))
     return Signature((image,), (scores, Port("boxes", "float32", ("batch", places, 4), decides=False)))
+
+
+def _unordered(name: str, rows: int, size: int) -> Port:
+    return Port(name, "float32", ("batch", rows, size), decides=False)
 
 
 def counted(kinds: NDArray[Any], labels: Sequence[str]) -> str:

@@ -2,9 +2,10 @@
 
 Idea: the graph ends in raw scores and offsets of default boxes (`anchors.py`); decoding and dropping doubles is the reader's step, or
 a small graph of its own (`advisor/boxes_graph.py`), because it takes as long as a small net and changes with the thresholds.
+A model that is asked a fixed number of times instead (`queries.py`) answers boxes that need no suppression, and learns by `set_loss.py`.
 Source: SSD's matching and multibox loss, Liu et al. 2015, arXiv:1512.02325, as in torchvision; distillation on both heads, Chen et al.
 2017, "Learning Efficient Object Detection Models with Knowledge Distillation", NeurIPS.
-Shape: image (b, 3, side, side) float32 → scores (b, anchors, 1 + classes) and boxes (b, anchors, 4), raw.
+Shape: image (b, 3, side, side) float32 → scores (b, anchors, 1 + classes) and boxes (b, anchors, 4), raw; of queries (b, queries, classes).
 Reads: COCO's JSON or Pascal VOC's XML; or, given nothing, drawn shapes.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor import anchors
+from advisor import anchors, queries
 from advisor.average_precision import AP, Truth
 from advisor.data import boxed, drawn_shapes, pictures
 from advisor.data.boxed import Marked, Thing
@@ -34,7 +35,8 @@ VIEWS = tuple(field.name for field in fields(View))
 EMPTY = ("refuse", "skip")
 DEFAULTS: Mapping[str, Any] = {
     "side": None,
-    "smallest": anchors.SCALES[0],
+    "smallest": None,
+    "queries": 0,
     "normalise": "half",
     "labels": None,
     "empty": "refuse",
@@ -43,6 +45,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 PHOTOGRAPHS = View(flip=True, zoom=0.6, tone=0.2)  # how pictures of a folder vary unless the settings say otherwise
 SIDE, DRAWN = 320, 96  # pixels a model sees of pictures, and of the built-in scenes
+DRAWN_SMALLEST = 0.35  # of the built-in scenes, whose things take a fifth to a half of the side: they are found on the finest grid
 SMALLEST, LARGEST, MULTIPLE = 64, 1024, 32  # of `side`
 LEAST_BOX, MOST_BOX = 0.02, 0.5  # of `smallest`
 COUNTS: Mapping[Split, int] = {"train": 800, "val": 200, "test": 400}
@@ -68,6 +71,11 @@ class ObjectDetectionTask:
         """What the data would give a builder where cards are counted: 90 numbers of classes, as COCO's are, and SSDLite's side and boxes."""
         return {"classes": 90, "side": 320, "smallest": anchors.SCALES[0]}
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Settings of `open` that the architecture decides: its variants say what they are given, where it is not the usual."""
+        return ("queries",)
+
     def stand_in(self, given: Mapping[str, Any]) -> StandIn:
         """Random pictures, as a net for `given` takes them."""
         return StandIn(signature(**given), {f"s{given['side']}": {}})
@@ -76,13 +84,18 @@ class ObjectDetectionTask:
         """The data at `source` (a folder), or the built-in scenes.
 
         `settings`: side (pixels a model sees, a multiple of 32), smallest (what share of the side the smallest default boxes take: near
-        the smallest things), normalise ("half" or "imagenet"), labels (the classes to know, in
-        their order; else those of the annotations), empty ("refuse" boxes without area, or "skip" them), train, val, test (how many
+        the smallest things; 0.2 of pictures, 0.35 of the built-in scenes), normalise ("half" or "imagenet"), labels (the classes to know, in
+        their order; else those of the annotations), queries (how often a model of that form asks; 0: it answers default boxes), empty ("refuse" boxes without area, or "skip" them), train, val, test (how many
         pictures of each split to use), and how training pictures vary: flip, zoom, tone (`mask_augment.View`). With labels a folder
         may hold only pictures to score. Raises Problem: exit 2 for a wrong setting, 3 for refused data.
         """
         chosen = _settings(settings or {})
-        how = {"normalise": chosen["normalise"], "smallest": float(chosen["smallest"])}
+        usual = DRAWN_SMALLEST if source is None else anchors.SCALES[0]
+        how = {
+            "normalise": chosen["normalise"],
+            "asked": chosen["queries"],
+            "smallest": float(usual if chosen["smallest"] is None else chosen["smallest"]),
+        }
         if source is None:
             side = chosen["side"] or DRAWN
 
@@ -99,10 +112,17 @@ class ObjectDetectionTask:
         return DetectedData(held, labels=labels, side=chosen["side"] or SIDE, view=_view(chosen), limits=limits, **how)
 
     def loss(self, output: Sequence[Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        """SSD's loss: offsets of the default boxes that are to find a thing (smooth L1), and classes of those and of the worst others."""
+        """SSD's loss: offsets of the default boxes that are to find a thing (smooth L1), and classes of those and of the worst others.
+
+        Of queries the loss of a set.
+        """
         import torch
         from torch.nn.functional import cross_entropy, smooth_l1_loss
 
+        if queries.answered(output[0].shape[1]):
+            from advisor.set_loss import set_loss
+
+            return set_loss(output, targets)
         scores, offsets = (value.float() for value in output)
         kinds, wanted = matched(targets["boxes"], targets["kinds"], _side(scores.shape[1]), smallest=_smallest(targets))
         positive = kinds > 0
@@ -119,9 +139,17 @@ class ObjectDetectionTask:
     def distil_loss(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], targets: Mapping[str, Tensor] | None, *, temperature: float
     ) -> Tensor:
-        """The teacher's shares and, where it sees a thing, its offsets, default boxes weighed by that; with targets the boxes too."""
+        """The teacher's shares and, where it sees a thing, its offsets, default boxes weighed by that; with targets the boxes too.
+
+        Of queries, what the teacher finds.
+        """
         from torch.nn.functional import kl_div, log_softmax, smooth_l1_loss
 
+        if queries.answered(student[0].shape[1]):
+            from advisor.set_loss import taught_loss
+
+            learnt = taught_loss(student, teacher)
+            return learnt if targets is None else self.alpha * learnt + (1 - self.alpha) * self.loss(student, targets)
         (scores, offsets), (taught, goal) = ([value.float() for value in side] for side in (student, teacher))
         seen = 1 - taught.softmax(-1)[..., 0]
         weight = seen + NEGATIVES / taught.shape[1]  # the ground as a whole counts as a few things do
@@ -216,14 +244,21 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, allowed in (("normalise", tuple(SCALES)), ("empty", EMPTY)):
         if chosen[key] not in allowed:
             raise unknown(key, str(chosen[key]), allowed)
-    for key, low, high, step in (("side", SMALLEST, LARGEST, MULTIPLE), *((split, 1, 2**31, 1) for split in SPLITS)):
+    for key, low, high, step in (
+        ("side", SMALLEST, LARGEST, MULTIPLE),
+        ("queries", 0, queries.MOST, 1),
+        *((split, 1, 2**31, 1) for split in SPLITS),
+    ):
         wanted = chosen[key]
         whole = isinstance(wanted, int) and not isinstance(wanted, bool)
         if wanted is not None and not (whole and low <= wanted <= high and wanted % step == 0):
             several = f", a multiple of {step}" if step > 1 else ""
             raise Problem(f"{key} is {wanted!r}, allowed: a whole number from {low} to {high}{several}")
+    if chosen["queries"] and not queries.answered(chosen["queries"]):
+        raise Problem(f"queries is {chosen['queries']}, which is how many default boxes a side has", remedy="one more tells them apart")
     smallest = chosen["smallest"]
-    if isinstance(smallest, bool) or not isinstance(smallest, int | float) or not LEAST_BOX <= smallest <= MOST_BOX:
+    number = isinstance(smallest, int | float) and not isinstance(smallest, bool)
+    if smallest is not None and not (number and LEAST_BOX <= smallest <= MOST_BOX):
         raise Problem(
             f"smallest is {smallest!r}, allowed: {LEAST_BOX:g} to {MOST_BOX:g}", remedy="the smallest things' share of the picture's side"
         )

@@ -123,7 +123,11 @@ def boxes(
 
     Confidence is the mean chance of what was found. Where things are: `places`.
     """
-    found = things(output["scores"][0], output["boxes"][0], side, least, overlap, most, smallest)
+    return told(things(output["scores"][0], output["boxes"][0], side, least, overlap, most, smallest), labels)
+
+
+def told(found: list[Any], labels: list[str]) -> tuple[str, float]:
+    """What was found -> (how many of each class, mean chance)."""
     numbers = [sum(1 for _, label, _ in found if label == place) for place in range(len(labels))]
     text = ", ".join("%d %s" % (number, label) for number, label in zip(numbers, labels) if number) or "nothing"  # noqa: B905, UP031
     return text, float(np.mean([chance for chance, _, _ in found])) if found else 0.0
@@ -139,10 +143,34 @@ def places(
     smallest: float = SCALES[0],
 ) -> list[Any]:
     """The same heads -> what is where: [{"class", "chance", "box": [left, top, right, bottom] as shares of the picture}]."""
-    found = things(output["scores"][0], output["boxes"][0], side, least, overlap, most, smallest)
+    return listed(things(output["scores"][0], output["boxes"][0], side, least, overlap, most, smallest), labels)
+
+
+def listed(found: list[Any], labels: list[str]) -> list[Any]:
+    """What was found -> [{"class", "chance", "box"}]."""
     return [
         {"class": labels[label], "chance": round(chance, 4), "box": [round(float(edge), 4) for edge in box]} for chance, label, box in found
     ]
+
+
+def asked(scores: np.ndarray, boxes: np.ndarray, least: float, most: int) -> list[Any]:
+    """Queries, scores (n, classes) and boxes (n, 4) of middle and size -> [(chance, class, box)] as `things`; nothing is dropped as double."""
+    chances = np.asarray(1 / (1 + np.exp(-np.clip(scores.astype(np.float32), -50, 50))), dtype=np.float32)
+    rows, labels = np.nonzero(chances > least)
+    order = np.lexsort((rows, labels, -chances[rows, labels]))[:most]
+    halves = boxes.astype(np.float32)[:, 2:] / 2
+    edges = np.clip(np.concatenate([boxes[:, :2] - halves, boxes[:, :2] + halves], -1), 0, 1)
+    return [(float(chances[rows[place], labels[place]]), int(labels[place]), edges[rows[place]]) for place in order]
+
+
+def queries(output: dict[str, np.ndarray], labels: list[str], least: float = 0.5, most: int = 100) -> tuple[str, float]:
+    """Answers to the queries of one picture, "scores" (1, n, classes) and "boxes" (1, n, 4) -> as `boxes`."""
+    return told(asked(output["scores"][0], output["boxes"][0], least, most), labels)
+
+
+def queried(output: dict[str, np.ndarray], labels: list[str], least: float = 0.5, most: int = 100) -> list[Any]:
+    """The same answers -> as `places`."""
+    return listed(asked(output["scores"][0], output["boxes"][0], least, most), labels)
 
 
 def areas_found(output: np.ndarray, labels: list[str], height: int, width: int) -> list[Any]:
@@ -152,5 +180,5 @@ def areas_found(output: np.ndarray, labels: list[str], height: int, width: int) 
 
 
 PREPROCESS = {"cover": cover}
-POSTPROCESS = {"areas": areas, "boxes": boxes}
-DETAILS = {"areas": areas_found, "boxes": places}  # what --json tells beside the reading
+POSTPROCESS = {"areas": areas, "boxes": boxes, "queries": queries}
+DETAILS = {"areas": areas_found, "boxes": places, "queries": queried}  # what --json tells beside the reading

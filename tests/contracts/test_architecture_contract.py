@@ -167,9 +167,12 @@ def test_an_example_is_answered_the_same_whatever_shares_its_batch(architecture:
     feeds, others = inputs(architecture, variant, 3), inputs(architecture, variant, 3, seed=1)
     mixed = {name: np.concatenate([array[:1], others[name][:2]]) for name, array in feeds.items()}
     alone = answer(module, {name: array[:1] for name, array in feeds.items()})
+    differences = []
     for one, together, other in zip(alone, answer(module, feeds), answer(module, mixed), strict=True):
-        assert apart(one, together[:1]) < 1e-4 and apart(one, other[:1]) < 1e-4
-        assert apart(together[:1], together[1:2]) > 1e-3, "the examples do differ"
+        company = max(apart(one, together[:1]), apart(one, other[:1]))
+        differences.append(apart(together[:1], together[1:2]))
+        assert company < 1e-4 and company < differences[-1] / 5, "what else is in the batch moves it less than another example does"
+    assert max(differences) > 1e-3, "the examples do differ"
 
 
 @every_variant
