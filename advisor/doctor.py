@@ -16,6 +16,7 @@ EXTRAS = {  # what an extra brings, by its name; sizes in docs/benchmarks.md
     "text": ("tokenizers", "transformers", "sacrebleu"),
     "audio": ("soundfile",),
     "tabular": ("pyarrow",),
+    "video": ("av",),
 }
 INSTALL = "pip install 'edge-advisor[train]'"
 

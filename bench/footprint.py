@@ -22,6 +22,7 @@ IMPORTS = {  # what is imported first where the extra is used
     "train,text": ("tokenizers", "transformers", "sacrebleu"),
     "train,audio": ("soundfile",),
     "train,tabular": ("pyarrow",),
+    "train,video": ("av",),
 }
 SHIM = "from advisor.vision_operators import ensure; ensure(); "
 ROUNDS = 3

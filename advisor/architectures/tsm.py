@@ -4,7 +4,8 @@ Idea: a two-dimensional net runs on each frame; in front of the first convolutio
 taken from the next frame and an eighth from the one before, which costs no multiplication. Frames that are not there are zeros. The
 scores of the frames are averaged. `online` hands channels on only forwards, so that a frame never waits for the next. With `share` 0
 nothing is handed on: the mean of a 2-D net over frames (TSN), which cannot tell a clip from the same clip in another order.
-Source: Lin, Gan & Han 2019, arXiv:1811.08383, residual shift; the mean over frames, Wang et al. 2016, arXiv:1608.00859; nets of timm.
+Source: Lin, Gan & Han 2019, arXiv:1811.08383, residual shift; the mean over frames, Wang et al. 2016, arXiv:1608.00859; nets of timm, and
+ResNet-8 (`resnet_small.py`) for small frames: a net that shrinks a frame 32-fold before it compares two has lost what moved by a few pixels.
 Shape: clip (b, frames, 3, side, side) → frames (b · frames, 3, side, side) → logits (b, classes), raw; any number of frames of one shape.
 """
 
@@ -17,7 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advisor.architectures import timm_classifier
+from advisor.architectures import resnet_small, timm_classifier
+
+RESNET_8 = "resnet-8"
+USUAL = 1000  # classes that timm's first weights of a head suit
 
 
 class Shift(nn.Module):
@@ -65,14 +69,28 @@ def build(
     weights: str = "",
     **settings: Any,
 ) -> Frames:
-    """timm's `net` on `frames` frames of `side` pixels, with 1 / `share` of its channels shifted each way; 0: none.
+    """timm's `net`, or "resnet-8", on `frames` frames of `side` pixels, with 1 / `share` of its channels shifted each way; 0: none.
 
-    `stride`, `width`, `weights` and `settings` as for `timm_classifier.build`. Raises ValueError for a net without residual branches.
+    `stride`, `width`, `weights` and `settings` as for `timm_classifier.build`; "resnet-8" takes `settings` as `resnet_small.build` does.
+    Raises ValueError for a net without residual branches.
     """
-    model = timm_classifier.build(classes=classes, side=side, net=net, stride=stride, width=width, weights=weights, **settings)
+    if net == RESNET_8:
+        model: nn.Module = resnet_small.build(classes=classes, side=side, **settings)
+    else:
+        model = timm_classifier.build(classes=classes, side=side, net=net, stride=stride, width=width, weights=weights, **settings)
+        if not weights:
+            calm(model, classes)
     if share:
         shift(model, frames, share=share, online=online)
     return Frames(model, frames)
+
+
+def calm(model: Any, classes: int) -> None:
+    """Give a new head first weights that take no side. timm draws a MobileNet's as for a thousand classes: with eight the first answers
+    are so sure that cross entropy begins at 5.9, where guessing has 2.1, and the net spends its first rounds on that."""
+    head = model.get_classifier()
+    if isinstance(head, nn.Linear) and classes < USUAL:
+        nn.init.normal_(head.weight, std=0.01)
 
 
 def shift(model: nn.Module, frames: int, *, share: int, online: bool) -> None:
@@ -87,6 +105,8 @@ def shift(model: nn.Module, frames: int, *, share: int, online: bool) -> None:
 
 def _first(block: nn.Module) -> str:
     """The name of the first convolution of a residual branch: of MobileNetV2's blocks that add to their input, of all of ResNet's."""
+    if isinstance(block, resnet_small.Block):
+        return "first"
     if hasattr(block, "conv_pwl"):
         return "conv_pw" if getattr(block, "has_skip", False) else ""
     return "conv1" if hasattr(block, "conv2") and hasattr(block, "bn2") else ""
