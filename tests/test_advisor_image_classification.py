@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from advisor.data import drawn_digits, labelled, pictures
+from advisor.data import batching, drawn_digits, labelled, pictures
 from advisor.data.digits import scans
 from advisor.picture_augment import Look, generator, mixed, shifted, varied
 from advisor.tasks.image_classification import TASK
@@ -267,7 +267,7 @@ def test_the_same_seed_epoch_and_index_give_the_same_bytes_and_another_epoch_oth
 
 @given(count=st.integers(0, 70), size=st.integers(1, 17))
 def test_batches_cover_everything_once_and_none_is_a_single_example(count: int, size: int) -> None:
-    cuts = list(labelled.cuts(count, size))
+    cuts = list(batching.cuts(count, size))
     assert [place for start, end in cuts for place in range(start, end)] == list(range(count))
     assert all(end - start <= size for start, end in cuts)
     assert size <= 2 or count == 1 or all(end - start > 1 for start, end in cuts)

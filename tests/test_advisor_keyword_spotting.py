@@ -127,7 +127,7 @@ def test_a_word_that_training_never_shows_is_refused_with_its_place(tmp_path: Pa
         TASK.open(tmp_path)
     (tmp_path / "v.wav").write_bytes(tone(0.3, 8000))
     (tmp_path / "val.tsv").write_text("v.wav\ta\n")
-    with pytest.raises(Problem, match=r"z\.wav \(test\.tsv:1\): 'c' is not among the training recordings") as refused:
+    with pytest.raises(Problem, match=r"z\.wav \(test\.tsv:1\): class 'c' is not in the training recordings") as refused:
         TASK.open(tmp_path)
     assert refused.value.code == Exit.INPUT
 

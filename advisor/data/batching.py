@@ -1,4 +1,4 @@
-"""Puts text lines into batches of one padded width each, the same way every time it is asked.
+"""Puts examples into batches, the same way every time it is asked: those of one size as they come, text lines by their width.
 
 In order, a batch holds lines of exactly one padded width, so each is padded as it would be alone. Shuffled, lines of about one width
 stand together and the narrower are padded further: every batch but one is full, and how many there are is known beforehand.
@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advisor.augment import augment, generator, stretches
+from advisor.data.corpus import spread
 from advisor.data.lines import WIDEST, padded, stack
 from rules.examples import Batch
 
@@ -61,6 +63,36 @@ class Batches:
 
     def __len__(self) -> int:
         return sum(1 for _ in self.plan()) if self.known is None else self.known
+
+
+def cuts(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where batches begin and end. A last one of a single example, which batch normalisation cannot learn from, takes one more."""
+    ends = [*range(size, count, size), *([count] if count else [])]
+    if len(ends) > 1 and size > 2 and ends[-1] - ends[-2] == 1:
+        ends[-2] -= 1
+    yield from pairwise([0, *ends])
+
+
+def alike(
+    total: int,
+    make: Callable[[list[int]], Batch],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    shuffle: bool,
+    limit: int | None,
+    ahead: int = 0,
+) -> Batches:
+    """Batches of `total` examples of one size: in order, or with `shuffle` at random; `limit` takes some spread over all, or at random."""
+    count = total if limit is None else min(limit, total)
+
+    def plan() -> Iterator[tuple[list[int], int]]:
+        order = np.random.default_rng([seed, epoch, 0]).permutation(total)[:count].tolist() if shuffle else spread(total, limit)
+        for start, end in cuts(count, batch_size):
+            yield order[start:end], 0
+
+    return Batches(plan, lambda members, _: make(members), sum(1 for _ in cuts(count, batch_size)), ahead=ahead)
 
 
 class Pass:

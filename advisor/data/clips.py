@@ -6,7 +6,6 @@ room. Every clip is of one length: the middle of what is longer, silence on both
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor import sound_augment
-from advisor.data import audio
-from advisor.data.batching import Batches
+from advisor.data import audio, classes
+from advisor.data.batching import Batches, alike
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
+from advisor.data.holding import Decoded, Holder
 from advisor.sound_augment import Vary
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
-from rules.problems import bad_input
+from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
 
-ACCURACY = Metric("accuracy", "higher", "%")
 BATCH = 64  # clips a batch when scoring
-MOST_MEMORY = 4 * 2**30  # bytes of decoded recordings held; what is beyond is decoded again each time
 GRID = 50  # a clip is a whole number of these parts of a second: nets take hops of 10 and 20 ms
 SHORTEST, LONGEST = 0.2, 10.0  # seconds of a clip
+ONE_WORD = "a net needs another word to tell it from: silence, say"
 RATE = 16000  # samples a second where the recordings' own is higher, or does not divide into hops
 
 Predict = Callable[[Feeds], Mapping[str, NDArray[Any]]]
@@ -59,16 +57,14 @@ class KeywordData:
         self._lines = {split: [corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
         self.labels = list(labels) if labels else sorted({line.text for line in self._lines["train"]})
         self._index = {label: place for place, label in enumerate(self.labels)}
-        _check_words(self._lines, self._index, given=bool(labels))
+        classes.check(self._lines, self._index, given=bool(labels), noun="recording", remedy=ONE_WORD)
         self._truth = {split: np.array([self._index[line.text] for line in self._lines[split]], dtype=np.int64) for split in SPLITS}
         self.rate = rate or self._own_rate()
         self.seconds = seconds
         self.samples_a_clip = round(seconds * GRID) * (self.rate // GRID)
         self.preprocess = audio.steps(self.rate, self.samples_a_clip)
-        self._held: dict[tuple[Split, int], Wave] = {}
-        self._digests: dict[tuple[Split, int], str] = {}
-        self._rates: Counter[int] = Counter()
-        self._bytes = 0
+        self._read: Holder[Wave] = Holder(self._lines, self._decoded)
+        self._rates: dict[tuple[Split, int], int] = {}
 
     @property
     def given(self) -> dict[str, Any]:
@@ -88,25 +84,17 @@ class KeywordData:
         """The rate of the first recording, where a model can use it; else 16 kHz."""
         split = next(split for split in SPLITS if self._lines[split])
         line = self._lines[split][0]
-        own = audio.decode(self._corpus.read(line), name=_named(line))[1]
+        own = audio.decode(self._corpus.read(line), name=line.named)[1]
         return own if audio.SLOWEST <= own <= RATE and own % (2 * GRID) == 0 else RATE
 
-    def _read(self, split: Split, index: int) -> Wave:
-        """One recording at the data's rate, (n,), held from then on while there is room."""
-        key = (split, index)
-        if key in self._held:
-            return self._held[key]
+    def _decoded(self, split: Split, index: int) -> Decoded[Wave]:
+        """One recording at the data's rate, (n,)."""
         line = self._lines[split][index]
         raw = self._corpus.read(line)
-        sound = audio.decode(raw, name=_named(line))
+        sound = audio.decode(raw, name=line.named)
+        self._rates[split, index] = sound[1]
         samples: Wave = audio.resample(sound, self.rate)[0]
-        if key not in self._digests:
-            self._digests[key] = hashlib.sha256(raw).hexdigest()
-            self._rates[sound[1]] += 1
-        if self._bytes + samples.nbytes <= MOST_MEMORY:
-            self._held[key] = samples
-            self._bytes += samples.nbytes
-        return samples
+        return Decoded(samples, raw, samples.nbytes)
 
     def _clip(self, split: Split, index: int) -> Wave:
         return audio.clip(self._read(split, index), self.samples_a_clip)
@@ -133,24 +121,14 @@ class KeywordData:
         limit: int | None = None,
     ) -> Batches:
         """Batches of clips; `limit` takes some spread over the split, or with `shuffle` at random. Augmented, training clips vary."""
-        count = self.count(split) if limit is None else min(limit, self.count(split))
         vary = augment and split == "train"
-        ends = _ends(count, batch_size)
 
-        def plan() -> Iterator[tuple[list[int], int]]:
-            if shuffle:
-                order = np.random.default_rng([seed, epoch, 0]).permutation(self.count(split))[:count].tolist()
-            else:
-                order = spread(self.count(split), limit)
-            for first, last in zip([0, *ends[:-1]], ends, strict=True):
-                yield order[first:last], 0
-
-        def make(members: list[int], _: int) -> Batch:
+        def make(members: list[int]) -> Batch:
             clips = [self._varied(index, seed, epoch) if vary else self._clip(split, index) for index in members]
             targets = {"label": self._truth[split][members]}
             return Batch({"waveform": np.stack(clips)}, targets, tuple(self._lines[split][index].id for index in members))
 
-        return Batches(plan, make, len(ends))
+        return alike(self.count(split), make, batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, limit=limit)
 
     # -- readings --------------------------------------------------------------------------------------------------------
 
@@ -159,12 +137,10 @@ class KeywordData:
         return [self.labels[place] for place in outputs["logits"].argmax(-1).tolist()]
 
     def score(self, predict: Predict, split: Split, *, limit: int | None = None) -> Score:
-        """The share that is right, 1 or 0 a clip in the split's order; `also` the mean of that share over the words."""
+        """The share of clips whose best word is theirs (`classes.score`), in the split's order."""
         truth = self._truth[split][spread(self.count(split), limit)]
-        found = [predict(batch.inputs)["logits"].argmax(-1) for batch in self.batches(split, batch_size=BATCH, limit=limit)]
-        right = (np.concatenate(found) == truth).astype(np.float64) if found else np.zeros(0)
-        also = {"mean_over_classes": float(np.mean([right[truth == place].mean() for place in np.unique(truth)]))} if len(truth) else {}
-        return Score(ACCURACY, float(right.sum() / max(1, len(right))), right, np.ones_like(right), also)
+        found = [predict(batch.inputs)["logits"] for batch in self.batches(split, batch_size=BATCH, limit=limit)]
+        return classes.score(np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32), truth)
 
     def probes(self) -> dict[str, Feeds]:
         """One clip that was not trained on, where there is one."""
@@ -176,7 +152,7 @@ class KeywordData:
         return [self._sample(self._lines[split][place]) for place in spread(self.count(split), count)]
 
     def _sample(self, line: Line) -> Sample:
-        raw = audio.as_plain(self._corpus.read(line), name=_named(line))
+        raw = audio.as_plain(self._corpus.read(line), name=line.named)
         waveform = audio.apply(self.preprocess, raw, name=line.id)
         return Sample(line.id, raw, {"waveform": waveform}, line.text, suffix="wav", picture=audio.picture(waveform[0]))
 
@@ -188,7 +164,7 @@ class KeywordData:
         found: dict[str, Any] = {"task": "keyword-spotting", **self._corpus.facts}
         found.update(classes=len(self.labels), rate=self.rate, seconds=self.seconds)
         found["splits"] = {split: self._facts(split) for split in SPLITS}
-        found["rates"] = {str(rate): count for rate, count in sorted(self._rates.items())}
+        found["rates"] = {str(rate): count for rate, count in sorted(Counter(self._rates.values()).items())}
         found["reopen"] = {"labels": list(self.labels), "rate": self.rate, "seconds": self.seconds}
         found["warnings"] = list(self._warnings())
         for warning in found["warnings"]:
@@ -197,27 +173,21 @@ class KeywordData:
 
     def _facts(self, split: Split) -> dict[str, Any]:
         lengths = [len(self._read(split, index)) for index in range(self.count(split))]
-        digests = [self._digests[split, index] for index in range(self.count(split))]
-        text = "".join(f"{line.id}\t{line.text}\t{digest}\n" for line, digest in zip(self._lines[split], digests, strict=True))
-        counts = Counter(line.text for line in self._lines[split])
         return {
             "recordings": self.count(split),
-            "smallest_class": min((counts[label] for label in self.labels), default=0),
-            "largest_class": max((counts[label] for label in self.labels), default=0),
+            **classes.sizes(self._lines[split], self.labels),
             "longer_than_a_clip": sum(length > self.samples_a_clip for length in lengths),
             "median_seconds": round(float(np.median(lengths)) / self.rate, 3) if lengths else 0.0,
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "sha256": self._read.seal(split),
         }
 
     def _warnings(self) -> Iterator[str]:
-        held = {split: {self._digests[split, index] for index in range(self.count(split))} for split in SPLITS}
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            if same := held[one] & held[other]:  # type: ignore[index]
-                yield f"{len(same)} recordings are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
+        for same, one, other in self._read.doubles():
+            yield f"{same} recordings are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
         cut = sum(len(self._read(split, index)) > self.samples_a_clip for split in SPLITS for index in range(self.count(split)))
         if cut:
             yield f"{cut} recordings are longer than {self.seconds:g} s and lose their ends: set seconds"
-        if others := {rate: count for rate, count in self._rates.items() if rate != self.rate}:
+        if others := {rate: count for rate, count in Counter(self._rates.values()).items() if rate != self.rate}:
             yield f"{sum(others.values())} recordings of {', '.join(map(str, sorted(others)))} Hz were brought to {self.rate} Hz"
 
 
@@ -226,29 +196,3 @@ def signature(classes: int, rate: int) -> Signature:
     hop = rate // GRID
     ranges = {"batch": (1, 256, 1), "samples": (round(SHORTEST * GRID) * hop, round(LONGEST * GRID) * hop, hop)}
     return Signature((Port("waveform", "float32", ("batch", "samples"), ranges),), (Port("logits", "float32", ("batch", classes)),))
-
-
-def _ends(count: int, size: int) -> list[int]:
-    """Where batches end. A last one of a single example, which batch normalisation cannot learn from, takes one more."""
-    ends = [*range(size, count, size), count] if count else []
-    if len(ends) > 1 and size > 2 and ends[-1] - ends[-2] == 1:
-        ends[-2] -= 1
-    return ends
-
-
-def _named(line: Line) -> str:
-    return line.where if line.id in line.where else f"{line.id} ({line.where})"
-
-
-def _check_words(lines: Mapping[Split, Sequence[Line]], index: Mapping[str, int], *, given: bool) -> None:
-    """Refuse a recording without a word, and one of a word that is not known. Raises Problem (exit 3) naming the place."""
-    known = "in the list given" if given else "among the training recordings"
-    for split in SPLITS:
-        for line in lines[split]:
-            if not line.text.strip():
-                raise bad_input(f"{_named(line)}: no word is named", remedy="write 'file<TAB>word'")
-            if line.text not in index:
-                some = ", ".join(list(index)[:5]) + (" …" if len(index) > 5 else "")
-                raise bad_input(f"{_named(line)}: {line.text!r} is not {known} ({len(index)}: {some})", remedy="mend it, or leave it out")
-    if len(index) < 2:
-        raise bad_input(f"there is one word only, {next(iter(index), '')!r}", remedy="a net needs another to tell it from: silence, say")

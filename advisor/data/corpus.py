@@ -26,6 +26,11 @@ class Line:
     text: str
     where: str
 
+    @property
+    def named(self) -> str:
+        """What a message calls it: the place, and the id where that does not tell it."""
+        return self.where if self.id in self.where else f"{self.id} ({self.where})"
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:

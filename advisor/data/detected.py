@@ -6,7 +6,6 @@ are shares of the picture. What a net answers is raw (`anchors.py`); decoding an
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +20,10 @@ from advisor import queries as asking
 from advisor.average_precision import Guess, Truth, score
 from advisor.box_augment import viewed
 from advisor.data import pictures
-from advisor.data.batching import AHEAD, Batches
+from advisor.data.batching import AHEAD, Batches, alike
 from advisor.data.boxed import Marked, inside
-from advisor.data.corpus import SPLITS, Line, Split, spread
-from advisor.data.labelled import cuts
+from advisor.data.corpus import SPLITS, Split, spread
+from advisor.data.holding import Decoded, Holder
 from advisor.data.pictures import Pixels
 from advisor.mask_augment import View
 from advisor.picture_augment import generator
@@ -32,7 +31,6 @@ from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 BATCH = 16  # pictures a batch when scoring
-MOST_MEMORY = 4 * 2**30  # bytes of decoded pictures held; what is beyond is decoded again each time
 LEAST = 0.02  # chance from which a found box is scored
 SURE = 0.5  # chance from which a reading tells of it
 OVERLAP = 0.5  # of two boxes of a class, above which the less sure one is dropped
@@ -69,9 +67,7 @@ class DetectedData:
         self._normalise, self._view = normalise, view or View()
         chosen = {split: spread(len(held.corpus.splits[split]), (limits or {}).get(split)) for split in SPLITS}
         self._lines = {split: [held.corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
-        self._held: dict[tuple[Split, int], Seen] = {}
-        self._digests: dict[tuple[Split, int], str] = {}
-        self._bytes = 0
+        self._read: Holder[Seen] = Holder(self._lines, self._decoded)
         self.preprocess = pictures.steps(side, fit="stretch", normalise=normalise)
         step = {"op": "boxes", "outputs": ["scores", "boxes"], "side": side, "smallest": smallest, "least": SURE, "overlap": OVERLAP}
         if asked:
@@ -108,14 +104,11 @@ class DetectedData:
 
     # -- pictures and boxes ----------------------------------------------------------------------------------------------
 
-    def _read(self, split: Split, index: int) -> Seen:
-        """A picture as the model sees it and what is on it, held while there is room."""
-        key = (split, index)
-        if key in self._held:
-            return self._held[key]
+    def _decoded(self, split: Split, index: int) -> Decoded[Seen]:
+        """A picture as the model sees it and what is on it."""
         line = self._lines[split][index]
         raw = self._corpus.read(line)
-        image = pictures.decode(raw, name=_named(line))
+        image = pictures.decode(raw, name=line.named)
         said = self._sizes.get(line.id, image.size)
         if said != image.size:
             what = f"{line.where}: {line.id} is {image.width} × {image.height} pixels, its annotation says {said[0]} × {said[1]}"
@@ -127,11 +120,7 @@ class DetectedData:
         truth = Truth(boxes, kinds, np.array([thing.aside for thing in things], dtype=bool))
         seen = pictures.square(image, self.side, fit="stretch"), truth
         text = "".join(f"{thing.name}\t{thing.box}\n" for thing in things)
-        self._digests.setdefault(key, hashlib.sha256(raw + b"\0" + text.encode()).hexdigest())
-        if self._bytes + seen[0].nbytes <= MOST_MEMORY:
-            self._held[key] = seen
-            self._bytes += seen[0].nbytes
-        return seen
+        return Decoded(seen, raw + b"\0" + text.encode(), seen[0].nbytes)
 
     def _varied(self, index: int, seed: int, epoch: int) -> Seen:
         """A training picture as it looks in one epoch."""
@@ -159,24 +148,15 @@ class DetectedData:
         Targets: boxes (b, n, 4) float32, shares of the picture; kinds (b, n) int64, from 1, 0 where there is nothing, -1 for what is
         left aside; smallest (b,) float32, the scale of the least default boxes.
         """
-        count = self.count(split) if limit is None else min(limit, self.count(split))
         vary = augment and split == "train"
 
-        def plan() -> Iterator[tuple[list[int], int]]:
-            if shuffle:
-                order = np.random.default_rng([seed, epoch, 0]).permutation(self.count(split))[:count].tolist()
-            else:
-                order = spread(self.count(split), limit)
-            for start, end in cuts(count, batch_size):
-                yield order[start:end], 0
-
-        def make(members: list[int], _: int) -> Batch:
+        def make(members: list[int]) -> Batch:
             seen = [self._varied(index, seed, epoch) if vary else self._read(split, index) for index in members]
             image = pictures.stack([picture for picture, _ in seen], normalise=self._normalise)
             targets = _targets([truth for _, truth in seen], self.smallest)
             return Batch({"image": image}, targets, tuple(self._lines[split][index].id for index in members))
 
-        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)), ahead=AHEAD)
+        return alike(self.count(split), make, batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, limit=limit, ahead=AHEAD)
 
     # -- readings --------------------------------------------------------------------------------------------------------
 
@@ -210,7 +190,7 @@ class DetectedData:
 
     def _sample(self, split: Split, index: int) -> Sample:
         line = self._lines[split][index]
-        raw = pictures.shown(self._corpus.read(line), name=_named(line))
+        raw = pictures.shown(self._corpus.read(line), name=line.named)
         picture = pictures.square(pictures.decode(raw, name=line.id), self.side, fit="stretch")
         truth = self._read(split, index)[1]
         inputs = {"image": pictures.stack([picture], normalise=self._normalise)}
@@ -232,22 +212,13 @@ class DetectedData:
         return found
 
     def _facts(self, split: Split) -> dict[str, Any]:
-        digests = [self._digest(split, index) for index in range(self.count(split))]
-        text = "".join(f"{line.id}\t{digest}\n" for line, digest in zip(self._lines[split], digests, strict=True))
         things = Counter(thing.name for line in self._lines[split] for thing in self._things[line.id])
         boxes = {label: things[label] for label in self.labels}
-        return {"images": self.count(split), "boxes": boxes, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-    def _digest(self, split: Split, index: int) -> str:
-        if (split, index) not in self._digests:
-            self._read(split, index)
-        return self._digests[split, index]
+        return {"images": self.count(split), "boxes": boxes, "sha256": self._read.seal(split, texts=False)}
 
     def _warnings(self) -> Iterator[str]:
-        held = {split: {self._digest(split, index) for index in range(self.count(split))} for split in SPLITS}
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            if same := held[one] & held[other]:  # type: ignore[index]
-                yield f"{len(same)} pictures are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
+        for same, one, other in self._read.doubles():
+            yield f"{same} pictures are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
         sizes = [box[2:] - box[:2] for index in range(self.count("train")) for box in self._read("train", index)[1].boxes]
         if sizes and (tiny := float((np.stack(sizes).max(1) * self.side < 16).mean())) > 0.1:
             yield f"{100 * tiny:.0f} % of the training boxes are smaller than 16 pixels at a side of {self.side}: a larger side, or tiles"
@@ -285,7 +256,3 @@ def _targets(truths: Sequence[Truth], smallest: float) -> dict[str, NDArray[Any]
         boxes[place, : len(truth.kinds)] = truth.boxes
         kinds[place, : len(truth.kinds)] = np.where(truth.aside, -1, truth.kinds + 1)
     return {"boxes": boxes, "kinds": kinds, "smallest": np.full(len(truths), smallest, dtype=np.float32)}
-
-
-def _named(line: Line) -> str:
-    return line.where if line.id in line.where else f"{line.id} ({line.where})"

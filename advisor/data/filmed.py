@@ -6,9 +6,7 @@ asked for. The classes are those of the training clips unless they are given; a 
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.clip_augment import PARTS, Filmed, generator, middle, varied
+from advisor.data import classes, pictures
 from advisor.data import frames as clips
-from advisor.data import pictures
-from advisor.data.batching import Batches
+from advisor.data.batching import Batches, alike
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.frames import Film
-from advisor.data.labelled import ACCURACY, TOP, cuts
+from advisor.data.holding import Decoded, Holder
 from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
-from rules.problems import bad_input
 
 BATCH = 16  # clips a batch when scoring
-MOST_MEMORY = 4 * 2**30  # bytes of frames held; what is beyond is decoded again each time
 SIDES = (32, 48, 64, 96, 112, 160, 224)  # one of these, unless `side` is given
 LOOKED_AT = 50  # clips whose size is looked at for that
 
@@ -64,14 +60,12 @@ class ActionData:
         self._lines = {split: [corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
         self.labels = list(labels) if labels else sorted({line.text for line in self._lines["train"]})
         self._index = {label: place for place, label in enumerate(self.labels)}
-        _check_classes(self._lines, self._index, given=bool(labels))
+        classes.check(self._lines, self._index, given=bool(labels), noun="clip", remedy="a recogniser needs two: one folder a class")
         self._truth = {split: np.array([self._index[line.text] for line in self._lines[split]], dtype=np.int64) for split in SPLITS}
         self.frames, self.side = frames, side or self._suitable()
         self.preprocess = clips.steps(frames, self.side, fit=fit, normalise=normalise)
-        self._held: dict[tuple[Split, int], Film] = {}
-        self._digests: dict[tuple[Split, int], str] = {}
+        self._read: Holder[Film] = Holder(self._lines, self._decoded)
         self._lengths: dict[tuple[Split, int], int] = {}
-        self._bytes = 0
 
     @property
     def given(self) -> dict[str, Any]:
@@ -92,21 +86,14 @@ class ActionData:
 
     # -- clips -----------------------------------------------------------------------------------------------------------
 
-    def _read(self, split: Split, index: int) -> Film:
-        """The frames of one clip, held from then on while there is room; of a training clip that varies in time, those of every part."""
-        key = (split, index)
-        if key in self._held:
-            return self._held[key]
+    def _decoded(self, split: Split, index: int) -> Decoded[Film]:
+        """The frames of one clip; of a training clip that varies in time, those of every part."""
         line = self._lines[split][index]
         raw = self._corpus.read(line)
         parts = PARTS if split == "train" and self._vary.jitter else 1
-        images, self._lengths[key] = clips.decode(raw, parts * self.frames, name=_named(line))
+        images, self._lengths[split, index] = clips.decode(raw, parts * self.frames, name=line.named)
         found = clips.film(images, self.side, fit=self._fit)
-        self._digests.setdefault(key, hashlib.sha256(raw).hexdigest())
-        if self._bytes + found.nbytes <= MOST_MEMORY:
-            self._held[key] = found
-            self._bytes += found.nbytes
-        return found
+        return Decoded(found, raw, found.nbytes)
 
     def _clip(self, split: Split, index: int) -> Film:
         """The frames that are scored."""
@@ -125,7 +112,7 @@ class ActionData:
         """The largest of `SIDES` that half of the clips have, shorter sides counted; the smallest where they are smaller still."""
         split = next(split for split in SPLITS if self._lines[split])
         some = [self._lines[split][place] for place in spread(self.count(split), LOOKED_AT)]
-        shorter = [min(clips.decode(self._corpus.read(line), 1, name=_named(line))[0][0].size) for line in some]
+        shorter = [min(clips.decode(self._corpus.read(line), 1, name=line.named)[0][0].size) for line in some]
         return max((side for side in SIDES if side <= np.median(shorter)), default=SIDES[0])
 
     # -- batches ---------------------------------------------------------------------------------------------------------
@@ -142,23 +129,14 @@ class ActionData:
         limit: int | None = None,
     ) -> Batches:
         """Batches of clips; `limit` takes some spread over the split, or with `shuffle` at random. Augmented, training clips vary."""
-        count = self.count(split) if limit is None else min(limit, self.count(split))
         vary = augment and split == "train"
 
-        def plan() -> Iterator[tuple[list[int], int]]:
-            if shuffle:
-                order = np.random.default_rng([seed, epoch, 0]).permutation(self.count(split))[:count].tolist()
-            else:
-                order = spread(self.count(split), limit)
-            for start, end in cuts(count, batch_size):
-                yield order[start:end], 0
-
-        def make(members: list[int], _: int) -> Batch:
+        def make(members: list[int]) -> Batch:
             seen = [self._seen(index, seed, epoch) if vary else self._clip(split, index) for index in members]
             inputs = {"clip": clips.stack(seen, normalise=self._normalise)}
             return Batch(inputs, {"label": self._truth[split][members]}, tuple(self._lines[split][index].id for index in members))
 
-        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)))
+        return alike(self.count(split), make, batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, limit=limit)
 
     # -- readings --------------------------------------------------------------------------------------------------------
 
@@ -167,19 +145,11 @@ class ActionData:
         return [self.labels[place] for place in outputs["logits"].argmax(-1)]
 
     def score(self, predict: Predict, split: Split, *, limit: int | None = None) -> Score:
-        """The share of clips whose best class is theirs, from one view of each. Per example: 1 for right, in the split's order.
-
-        `also`: the mean of that share over the classes, and with many classes how often the right one is among the best five.
-        """
+        """The share of clips whose best class is theirs, from one view of each (`classes.score`), in the split's order."""
         truth = self._truth[split][spread(self.count(split), limit)]
         found = [predict(batch.inputs)["logits"] for batch in self.batches(split, batch_size=BATCH, limit=limit)]
         logits = np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32)
-        right = (logits.argmax(-1) == truth).astype(np.float64)
-        also = {"mean_over_classes": float(np.mean([right[truth == place].mean() for place in np.unique(truth)]))} if len(truth) else {}
-        if len(self.labels) > 2 * TOP and len(truth):
-            best = np.argpartition(-logits, TOP, axis=-1)[:, :TOP]
-            also["top5"] = float((best == truth[:, None]).any(-1).mean())
-        return Score(ACCURACY, float(right.sum() / max(1, len(right))), right, np.ones_like(right), also)
+        return classes.score(logits, truth)
 
     def probes(self) -> dict[str, Feeds]:
         """One clip that was not trained on, where there is one."""
@@ -191,7 +161,7 @@ class ActionData:
         return [self._sample(self._lines[split][place]) for place in spread(self.count(split), count)]
 
     def _sample(self, line: Line) -> Sample:
-        raw = clips.shown(clips.decode(self._corpus.read(line), self.frames, name=_named(line))[0])
+        raw = clips.shown(clips.decode(self._corpus.read(line), self.frames, name=line.named)[0])
         seen = clips.film(clips.decode(raw, self.frames, name=line.id)[0], self.side, fit=self._fit)
         inputs = {"clip": clips.stack([seen], normalise=self._normalise)}
         return Sample(line.id, raw, inputs, line.text, suffix="zip", picture=clips.strip(seen))
@@ -212,56 +182,24 @@ class ActionData:
         return found
 
     def _facts(self, split: Split) -> dict[str, Any]:
-        digests = [self._digest(split, index) for index in range(self.count(split))]
-        text = "".join(f"{line.id}\t{line.text}\t{digest}\n" for line, digest in zip(self._lines[split], digests, strict=True))
-        counts = Counter(line.text for line in self._lines[split])
+        seal = self._read.seal(split)  # decodes what was not yet: the lengths are known then
         lengths = [self._lengths[split, index] for index in range(self.count(split))]
         return {
             "clips": self.count(split),
-            "smallest_class": min((counts[label] for label in self.labels), default=0),
-            "largest_class": max((counts[label] for label in self.labels), default=0),
+            **classes.sizes(self._lines[split], self.labels),
             "median_frames": float(np.median(lengths)) if lengths else 0.0,
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "sha256": seal,
         }
 
-    def _digest(self, split: Split, index: int) -> str:
-        if (split, index) not in self._digests:
-            self._read(split, index)
-        return self._digests[split, index]
-
     def _warnings(self) -> Iterator[str]:
-        held = {split: {self._digest(split, index) for index in range(self.count(split))} for split in SPLITS}
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            if same := held[one] & held[other]:  # type: ignore[index]
-                yield f"{len(same)} clips are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
+        for same, one, other in self._read.doubles():
+            yield f"{same} clips are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
         if short := sum(length < self.frames for length in self._lengths.values()):
             yield f"{short} clips have fewer than {self.frames} frames: some of theirs come twice"
-        counts = Counter(line.text for line in self._lines["train"])
-        if counts and max(counts.values()) > 10 * min(counts.values()):
-            rare = min(counts, key=lambda label: (counts[label], label))
-            yield f"class {rare!r} has {counts[rare]} training clips, the largest {max(counts.values())}: look at mean_over_classes"
+        yield from classes.uneven(self._lines["train"], "clip")
 
 
 def signature(classes: int, frames: int, side: int) -> Signature:
     """clip (batch, frames, 3, side, side) → logits (batch, classes)."""
     clip = Port("clip", "float32", ("batch", frames, pictures.CHANNELS, side, side), {"batch": (1, 64, 1)})
     return Signature((clip,), (Port("logits", "float32", ("batch", classes)),))
-
-
-def _named(line: Line) -> str:
-    return line.where if line.id in line.where else f"{line.id} ({line.where})"
-
-
-def _check_classes(lines: Mapping[Split, Sequence[Line]], index: Mapping[str, int], *, given: bool) -> None:
-    """Refuse a clip without a class and one of a class that is not known. Raises Problem (exit 3) naming the place."""
-    known = "in the list given" if given else "in the training clips"
-    for split in SPLITS:
-        for line in lines[split]:
-            if not line.text.strip():
-                raise bad_input(f"{_named(line)}: no class is named", remedy="write 'clip<TAB>class'")
-            if line.text not in index:
-                some = ", ".join(list(index)[:5]) + (" …" if len(index) > 5 else "")
-                what = f"{_named(line)}: class {line.text!r} is not {known} ({len(index)}: {some})"
-                raise bad_input(what, remedy="mend it, or leave it out")
-    if len(index) < 2:
-        raise bad_input(f"there is one class only, {next(iter(index), '')!r}", remedy="a recogniser needs two: one folder a class")

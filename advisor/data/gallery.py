@@ -7,7 +7,6 @@ Pictures are decoded when first needed and held as bytes, (side, side, 3), as lo
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.data import pictures
-from advisor.data.batching import Batches
+from advisor.data.batching import Batches, cuts
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
-from advisor.data.labelled import cuts
+from advisor.data.holding import Decoded, Holder
 from advisor.data.pictures import Pixels
 from advisor.picture_augment import Look, generator, varied
 from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 BATCH = 64  # pictures a batch when scoring
-MOST_MEMORY = 4 * 2**30  # bytes of decoded pictures held; what is beyond is decoded again each time
 TOGETHER = 4  # pictures of one kind that stand together in a batch of training
 
 Predict = Callable[[Feeds], Mapping[str, NDArray[Any]]]
@@ -64,9 +62,7 @@ class GalleryData:
         for split in SPLITS:
             self._check(split)
         self.preprocess = pictures.steps(side, fit=fit)
-        self._held: dict[tuple[Split, int], Pixels] = {}
-        self._digests: dict[tuple[Split, int], str] = {}
-        self._bytes = 0
+        self._read: Holder[Pixels] = Holder(self._lines, self._decoded)
 
     def _check(self, split: Split) -> None:
         """A split can be scored when two kinds or more have two pictures or more. Raises Problem (exit 3)."""
@@ -90,19 +86,11 @@ class GalleryData:
 
     # -- pictures --------------------------------------------------------------------------------------------------------
 
-    def _read(self, split: Split, index: int) -> Pixels:
-        """One picture, held from then on while there is room."""
-        key = (split, index)
-        if key in self._held:
-            return self._held[key]
+    def _decoded(self, split: Split, index: int) -> Decoded[Pixels]:
         line = self._lines[split][index]
         raw = self._corpus.read(line)
-        picture = pictures.square(pictures.decode(raw, name=_named(line)), self.side, fit=self._fit)
-        self._digests.setdefault(key, hashlib.sha256(raw).hexdigest())
-        if self._bytes + picture.nbytes <= MOST_MEMORY:
-            self._held[key] = picture
-            self._bytes += picture.nbytes
-        return picture
+        picture = pictures.square(pictures.decode(raw, name=line.named), self.side, fit=self._fit)
+        return Decoded(picture, raw, picture.nbytes)
 
     # -- batches ---------------------------------------------------------------------------------------------------------
 
@@ -182,7 +170,7 @@ class GalleryData:
         return [self._sample(self._lines[split][place]) for place in spread(self.count(split), count)]
 
     def _sample(self, line: Line) -> Sample:
-        raw = pictures.shown(self._corpus.read(line), name=_named(line))
+        raw = pictures.shown(self._corpus.read(line), name=line.named)
         picture = pictures.square(pictures.decode(raw, name=line.id), self.side, fit=self._fit)
         return Sample(line.id, raw, {"image": pictures.stack([picture])}, line.text)
 
@@ -200,22 +188,12 @@ class GalleryData:
         return found
 
     def _facts(self, split: Split) -> dict[str, Any]:
-        digests = [self._digest(split, index) for index in range(self.count(split))]
-        text = "".join(f"{line.id}\t{line.text}\t{digest}\n" for line, digest in zip(self._lines[split], digests, strict=True))
         kinds = len(np.unique(self._kinds[split]))
-        return {"images": self.count(split), self._noun: kinds, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-    def _digest(self, split: Split, index: int) -> str:
-        if (split, index) not in self._digests:
-            self._read(split, index)
-        return self._digests[split, index]
+        return {"images": self.count(split), self._noun: kinds, "sha256": self._read.seal(split)}
 
     def _warnings(self) -> Iterator[str]:
-        held = {split: {self._digest(split, index) for index in range(self.count(split))} for split in SPLITS}
-        pairs: tuple[tuple[Split, Split], ...] = (("train", "val"), ("train", "test"), ("val", "test"))
-        for one, other in pairs:
-            if same := held[one] & held[other]:
-                yield f"{len(same)} image files are the same, byte for byte, in {one} and {other}: are these the same {self._noun} twice?"
+        for same, one, other in self._read.doubles():
+            yield f"{same} image files are the same, byte for byte, in {one} and {other}: are these the same {self._noun} twice?"
 
 
 def signature(side: int, embedding: int) -> Signature:
@@ -249,7 +227,3 @@ def _together(order: Array, kinds: Array, size: int) -> list[tuple[int, list[int
     for index, kind in zip(order.tolist(), kinds.tolist(), strict=True):
         held.setdefault(kind, []).append(index)
     return [(turn, rows[turn : turn + size]) for _, rows in sorted(held.items()) for turn in range(0, len(rows), size)]
-
-
-def _named(line: Line) -> str:
-    return line.where if line.id in line.where else f"{line.id} ({line.where})"

@@ -7,7 +7,6 @@ needed and held as bytes, (side, side, 3), as long as there is room. One caption
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +18,9 @@ from numpy.typing import NDArray
 
 from advisor import words
 from advisor.data import pictures
-from advisor.data.batching import Batches
+from advisor.data.batching import Batches, alike
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
-from advisor.data.labelled import cuts
+from advisor.data.holding import Decoded, Holder
 from advisor.data.pictures import Pixels
 from advisor.picture_augment import Look, generator, varied
 from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
@@ -29,7 +28,6 @@ from rules.problems import bad_input
 
 RECALL = Metric("recall at 1", "higher", "%")
 BATCH = 64  # pairs a batch when scoring
-MOST_MEMORY = 4 * 2**30  # bytes of decoded pictures held; what is beyond is decoded again each time
 TOP = 5
 MATCH = 0.5  # cosine from which the bundle's reader says "match"
 
@@ -60,7 +58,7 @@ class PairData:
         self._lines = corpus.splits
         for line in (line for split in SPLITS for line in self._lines[split]):
             if not words.split(line.text):
-                raise bad_input(f"{_named(line)}: the caption {line.text!r} has no word", remedy="mend it, or leave the picture out")
+                raise bad_input(f"{line.named}: the caption {line.text!r} has no word", remedy="mend it, or leave the picture out")
         captions = [line.text for line in self._lines["train"]]
         self.words = list(vocabulary) if vocabulary is not None else words.learned(captions, most=most)
         self._ids = {
@@ -70,9 +68,7 @@ class PairData:
         }
         known = {text: place for place, text in enumerate(sorted({line.text for split in SPLITS for line in self._lines[split]}))}
         self._said = {split: np.array([known[line.text] for line in self._lines[split]], dtype=np.int64) for split in SPLITS}
-        self._held: dict[tuple[Split, int], Pixels] = {}
-        self._digests: dict[tuple[Split, int], str] = {}
-        self._bytes = 0
+        self._read: Holder[Pixels] = Holder(self._lines, self._decoded)
 
     @property
     def given(self) -> dict[str, Any]:
@@ -97,19 +93,11 @@ class PairData:
     def count(self, split: Split) -> int:
         return len(self._lines[split])
 
-    def _read(self, split: Split, index: int) -> Pixels:
-        """One picture, held from then on while there is room."""
-        key = (split, index)
-        if key in self._held:
-            return self._held[key]
+    def _decoded(self, split: Split, index: int) -> Decoded[Pixels]:
         line = self._lines[split][index]
         raw = self._corpus.read(line)
-        picture = pictures.square(pictures.decode(raw, name=_named(line)), self.side, fit=self._fit)
-        self._digests.setdefault(key, hashlib.sha256(raw).hexdigest())
-        if self._bytes + picture.nbytes <= MOST_MEMORY:
-            self._held[key] = picture
-            self._bytes += picture.nbytes
-        return picture
+        picture = pictures.square(pictures.decode(raw, name=line.named), self.side, fit=self._fit)
+        return Decoded(picture, raw, picture.nbytes)
 
     # -- batches ---------------------------------------------------------------------------------------------------------
 
@@ -128,23 +116,14 @@ class PairData:
 
         Targets: caption (b,), equal where the captions are.
         """
-        count = self.count(split) if limit is None else min(limit, self.count(split))
         vary = augment and split == "train"
 
-        def plan() -> Iterator[tuple[list[int], int]]:
-            if shuffle:
-                order = np.random.default_rng([seed, epoch, 0]).permutation(self.count(split))[:count].tolist()
-            else:
-                order = spread(self.count(split), limit)
-            for start, end in cuts(count, batch_size):
-                yield order[start:end], 0
-
-        def make(members: list[int], _: int) -> Batch:
+        def make(members: list[int]) -> Batch:
             seen = [self._seen(split, index, seed, epoch) if vary else self._read(split, index) for index in members]
             inputs: Feeds = {"image": pictures.stack(seen), "words": self._ids[split][members]}
             return Batch(inputs, {"caption": self._said[split][members]}, tuple(self._lines[split][index].id for index in members))
 
-        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)))
+        return alike(self.count(split), make, batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, limit=limit)
 
     def _seen(self, split: Split, index: int, seed: int, epoch: int) -> Pixels:
         return varied(self._read(split, index), generator(seed, epoch, index), self._look)
@@ -183,7 +162,7 @@ class PairData:
         return [self._sample(self._lines[split][place]) for place in spread(self.count(split), count)]
 
     def _sample(self, line: Line) -> Sample:
-        shown = pictures.shown(self._corpus.read(line), name=_named(line))
+        shown = pictures.shown(self._corpus.read(line), name=line.named)
         raw = json.dumps({"image": base64.b64encode(shown).decode(), "words": line.text}, ensure_ascii=False).encode()
         picture = pictures.square(pictures.decode(shown, name=line.id), self.side, fit=self._fit)
         inputs: Feeds = {"image": pictures.stack([picture]), "words": words.encode(line.text, self.words, self.length)[None]}
@@ -205,15 +184,11 @@ class PairData:
         return found
 
     def _facts(self, split: Split) -> dict[str, Any]:
-        for index in range(self.count(split)):
-            if (split, index) not in self._digests:
-                self._read(split, index)
         lines = self._lines[split]
-        text = "".join(f"{line.id}\t{line.text}\t{self._digests[split, index]}\n" for index, line in enumerate(lines))
         longer = sum(len(words.split(line.text)) > self.length for line in lines)
         unknown = int((self._ids[split] == words.UNKNOWN).sum()) if lines else 0
         facts = {"pairs": len(lines), "captions": len({line.text for line in lines}), "cut": longer, "unknown_words": unknown}
-        return {**facts, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        return {**facts, "sha256": self._read.seal(split)}
 
     def _warnings(self) -> Iterator[str]:
         for split in SPLITS:
@@ -240,7 +215,3 @@ def _rank(likeness: Array, said: Array) -> Array:
 
 def _unit(places: Array) -> Array:
     return np.asarray(places / np.maximum(np.linalg.norm(places, axis=-1, keepdims=True), 1e-12))
-
-
-def _named(line: Line) -> str:
-    return line.where if line.id in line.where else f"{line.id} ({line.where})"

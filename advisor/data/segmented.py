@@ -9,7 +9,6 @@ Source: mean IoU as of Pascal VOC, Everingham et al. 2015, doi:10.1007/s11263-01
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -19,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.data import lines, pictures, segments
-from advisor.data.batching import AHEAD, Batches
-from advisor.data.corpus import SPLITS, Line, Split, spread
-from advisor.data.labelled import cuts
+from advisor.data.batching import AHEAD, Batches, alike
+from advisor.data.corpus import SPLITS, Split, spread
+from advisor.data.holding import Decoded, Holder
 from advisor.data.maskfolders import VOID, Mask, Masked, decode_mask
 from advisor.data.pictures import Pixels
 from advisor.mask_augment import View, viewed
@@ -35,7 +34,6 @@ LEAST, MOST = 32, 1024  # of both sides
 LONGEST = 512  # pixels: of the longer side, unless the settings say otherwise
 LOOKED_AT = 100  # pictures whose size is looked at for that
 BATCH = 16  # pictures a batch when scoring
-MOST_MEMORY = 4 * 2**30  # bytes of decoded pictures held; what is beyond is decoded again each time
 RAREST = 10.0  # a rare class counts at most so many times the middle one
 
 Predict = Callable[[Feeds], Mapping[str, NDArray[Any]]]
@@ -65,9 +63,7 @@ class SegmentedData:
         self._view, self._balance = view or View(), balance
         chosen = {split: spread(len(held.corpus.splits[split]), (limits or {}).get(split)) for split in SPLITS}
         self._lines = {split: [held.corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
-        self._held: dict[tuple[Split, int], tuple[Pixels, Mask]] = {}
-        self._digests: dict[tuple[Split, int], str] = {}
-        self._bytes = 0
+        self._read: Holder[tuple[Pixels, Mask]] = Holder(self._lines, self._decoded)
         self.height, self.width = size or self._suitable()
         mean, std = pictures.SCALES[normalise]
         self.preprocess: Sequence[Mapping[str, Any]] = (
@@ -96,21 +92,18 @@ class SegmentedData:
         """The middle height and width of the pictures, the longer side at most `LONGEST`, both a multiple of 32."""
         split = next(split for split in SPLITS if self._lines[split])
         some = [self._lines[split][place] for place in spread(self.count(split), LOOKED_AT)]
-        sizes = np.median([pictures.decode(self._corpus.read(line), name=_named(line)).size[::-1] for line in some], axis=0)
+        sizes = np.median([pictures.decode(self._corpus.read(line), name=line.named).size[::-1] for line in some], axis=0)
         sizes = sizes * min(1.0, LONGEST / sizes.max())
         height, width = (int(np.clip(MULTIPLE * round(side / MULTIPLE), LEAST, MOST)) for side in sizes)
         return height, width
 
-    def _read(self, split: Split, index: int) -> tuple[Pixels, Mask]:
-        """A picture as the model sees it and its mask (for training of the same size, else of its own), held while there is room."""
+    def _decoded(self, split: Split, index: int) -> Decoded[tuple[Pixels, Mask]]:
+        """A picture as the model sees it and its mask, for training of the same size, else of its own."""
         from PIL import Image
 
-        key = (split, index)
-        if key in self._held:
-            return self._held[key]
         line = self._lines[split][index]
         raw, drawn = self._corpus.read(line), self._mask(line)
-        image = pictures.decode(raw, name=_named(line))
+        image = pictures.decode(raw, name=line.named)
         mask = decode_mask(drawn, name=line.text, classes=len(self.labels), ignore=self._ignore)
         if mask.shape != image.size[::-1]:
             sizes = f"{mask.shape[1]} × {mask.shape[0]} pixels, its picture {line.id} {image.width} × {image.height}"
@@ -119,11 +112,7 @@ class SegmentedData:
             size = (self.width, self.height)
             mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=np.uint8)
         seen = np.asarray(lines.resize(image, height=self.height, width=self.width), dtype=np.uint8)
-        self._digests.setdefault(key, hashlib.sha256(raw + b"\0" + drawn).hexdigest())
-        if self._bytes + seen.nbytes + mask.nbytes <= MOST_MEMORY:
-            self._held[key] = seen, mask
-            self._bytes += seen.nbytes + mask.nbytes
-        return seen, mask
+        return Decoded((seen, mask), raw + b"\0" + drawn, seen.nbytes + mask.nbytes)
 
     def _fitted(self, split: Split, index: int) -> tuple[Pixels, Mask]:
         """The same with the mask in the size the model sees."""
@@ -165,18 +154,9 @@ class SegmentedData:
 
         Targets: mask (b, height, width) uint8, `VOID` where nothing counts; weight (b, classes) float32, what a class counts.
         """
-        count = self.count(split) if limit is None else min(limit, self.count(split))
         vary = augment and split == "train"
 
-        def plan() -> Iterator[tuple[list[int], int]]:
-            if shuffle:
-                order = np.random.default_rng([seed, epoch, 0]).permutation(self.count(split))[:count].tolist()
-            else:
-                order = spread(self.count(split), limit)
-            for start, end in cuts(count, batch_size):
-                yield order[start:end], 0
-
-        def make(members: list[int], _: int) -> Batch:
+        def make(members: list[int]) -> Batch:
             pairs = [self._varied(index, seed, epoch) if vary else self._fitted(split, index) for index in members]
             image = pictures.stack([picture for picture, _ in pairs], normalise=self._normalise)
             targets: dict[str, NDArray[Any]] = {
@@ -185,7 +165,7 @@ class SegmentedData:
             }
             return Batch({"image": image}, targets, tuple(self._lines[split][index].id for index in members))
 
-        return Batches(plan, make, sum(1 for _ in cuts(count, batch_size)), ahead=AHEAD)
+        return alike(self.count(split), make, batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, limit=limit, ahead=AHEAD)
 
     def _varied(self, index: int, seed: int, epoch: int) -> tuple[Pixels, Mask]:
         """A training picture as it looks in one epoch."""
@@ -225,7 +205,7 @@ class SegmentedData:
 
     def _sample(self, split: Split, index: int) -> Sample:
         line = self._lines[split][index]
-        raw = pictures.shown(self._corpus.read(line), name=_named(line))
+        raw = pictures.shown(self._corpus.read(line), name=line.named)
         seen = np.asarray(lines.resize(pictures.decode(raw, name=line.id), height=self.height, width=self.width), dtype=np.uint8)
         mask = self._fitted(split, index)[1]
         truth = (mask[:, :, None] == np.arange(len(self.labels))).astype(np.float32)
@@ -248,20 +228,11 @@ class SegmentedData:
         return found
 
     def _facts(self, split: Split) -> dict[str, Any]:
-        digests = [self._digest(split, index) for index in range(self.count(split))]
-        text = "".join(f"{line.id}\t{digest}\n" for line, digest in zip(self._lines[split], digests, strict=True))
-        return {"images": self.count(split), "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-    def _digest(self, split: Split, index: int) -> str:
-        if (split, index) not in self._digests:
-            self._read(split, index)
-        return self._digests[split, index]
+        return {"images": self.count(split), "sha256": self._read.seal(split, texts=False)}
 
     def _warnings(self) -> Iterator[str]:
-        held = {split: {self._digest(split, index) for index in range(self.count(split))} for split in SPLITS}
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            if same := held[one] & held[other]:  # type: ignore[index]
-                yield f"{len(same)} pictures are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
+        for same, one, other in self._read.doubles():
+            yield f"{same} pictures are the same, byte for byte, in {one} and {other}: the score says less than it seems to"
         if self.count("train"):
             there = np.zeros(VOID + 1, dtype=bool)
             for index in range(self.count("train")):
@@ -304,7 +275,3 @@ def scored(tables: Counts) -> Score:
 
     also = {"pixel accuracy": float(1 - errors.sum() / weights.sum())} if weights.sum() else {}
     return Score(MIOU, over(np.arange(len(flat))), errors, weights, also, over)
-
-
-def _named(line: Line) -> str:
-    return line.where if line.id in line.where else f"{line.id} ({line.where})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,16 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from advisor.data import classes
 from advisor.data.batching import Batches
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.subwords import PADDING, UNKNOWN, Subwords, learn
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
+from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
-ACCURACY = Metric("accuracy", "higher", "%")
 BATCH = 64  # texts a batch when scoring
 MULTIPLE = 16  # subwords: texts are padded to such steps
-TOP = 5  # `also` says how often the label is among so many, where there are more than twice as many labels
 
 Predict = Callable[[Feeds], Mapping[str, NDArray[Any]]]
 log = logging.getLogger("advisor.text_classification")
@@ -162,21 +161,13 @@ class TextData:
         return [self.labels[place] for place in outputs["logits"].argmax(-1).tolist()]
 
     def score(self, predict: Predict, split: Split, *, limit: int | None = None) -> Score:
-        """The share of texts whose best label is theirs. Per example: 1 for right, in the split's order.
-
-        `also`: the mean of that share over the labels, and with many labels how often the right one is among the best five.
-        """
+        """The share of texts whose best label is theirs (`classes.score`), in the split's order."""
         chosen = spread(self.count(split), limit)
         truth, logits = self._truth[split][chosen], np.zeros((len(chosen), len(self.labels)), np.float32)
         places = {self._lines[split][index].id: place for place, index in enumerate(chosen)}
         for batch in self.batches(split, batch_size=BATCH, limit=limit):
             logits[[places[name] for name in batch.ids]] = predict(batch.inputs)["logits"]
-        right = (logits.argmax(-1) == truth).astype(np.float64)
-        also = {"mean_over_classes": float(np.mean([right[truth == place].mean() for place in np.unique(truth)]))} if len(truth) else {}
-        if len(self.labels) > 2 * TOP and len(truth):
-            best = np.argpartition(-logits, TOP, axis=-1)[:, :TOP]
-            also["top5"] = float((best == truth[:, None]).any(-1).mean())
-        return Score(ACCURACY, float(right.sum() / max(1, len(right))), right, np.ones_like(right), also)
+        return classes.score(logits, truth)
 
     def probes(self) -> dict[str, Feeds]:
         """Texts that were not trained on, one after another, cut at two lengths: the most, and one step of padding."""
@@ -213,14 +204,12 @@ class TextData:
     def _facts(self, split: Split) -> dict[str, Any]:
         rows = zip(self._lines[split], self._texts[split], strict=True)
         digest = hashlib.sha256("".join(f"{line.id}\t{line.text}\t{text}\n" for line, text in rows).encode("utf-8", "replace"))
-        counts = Counter(line.text for line in self._lines[split])
         return {
             "texts": self.count(split),
             "subwords": sum(map(len, self._whole[split])),
             "cut": sum(len(ids) > self.length for ids in self._whole[split]),
             "unknown": sum(ids.count(UNKNOWN) for ids in self._whole[split]),
-            "smallest_class": min((counts[label] for label in self.labels), default=0),
-            "largest_class": max((counts[label] for label in self.labels), default=0),
+            **classes.sizes(self._lines[split], self.labels),
             "sha256": digest.hexdigest(),
         }
 

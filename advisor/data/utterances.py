@@ -7,7 +7,6 @@ would be alone; shuffled, those of about one length stand together and the short
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from advisor.cer import edits
 from advisor.data import audio, charset
 from advisor.data.batching import Batches
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
+from advisor.data.holding import Decoded, Holder
 from advisor.sound_augment import Vary
 from advisor.wer import word_edits
 from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
@@ -29,7 +29,6 @@ from rules.problems import bad_input
 
 WER = Metric("wer", "lower", "%")
 BATCH = 16  # utterances a batch when scoring
-MOST_MEMORY = 4 * 2**30  # bytes of decoded recordings held; what is beyond is decoded again each time
 GRID = 10  # utterances are padded to tenths of a second
 SHORTEST, LONGEST = 0.5, 30.0  # seconds of a padded utterance
 PROBES = (2, 5)  # seconds that latency is measured at; the first is the headline
@@ -70,11 +69,9 @@ class SpeechData:
         self._index = {label: place + 1 for place, label in enumerate(self.labels)}
         self.rate = rate or self._own_rate()
         self.preprocess = audio.speech_steps(self.rate, multiple=self.rate // GRID, minimum=round(SHORTEST * self.rate))
-        self._held: dict[tuple[Split, int], Wave] = {}
-        self._digests: dict[tuple[Split, int], str] = {}
+        self._read: Holder[Wave] = Holder(self._lines, self._decoded)
         self._lengths: dict[tuple[Split, int], int] = {}
-        self._rates: Counter[int] = Counter()
-        self._bytes = 0
+        self._rates: dict[tuple[Split, int], int] = {}
 
     @property
     def given(self) -> dict[str, Any]:
@@ -97,29 +94,20 @@ class SpeechData:
     def _own_rate(self) -> int:
         """The rate of the first recording, where a model can use it; else 16 kHz."""
         line = self._lines[next(split for split in SPLITS if self._lines[split])][0]
-        own = audio.decode(self._corpus.read(line), name=_named(line))[1]
+        own = audio.decode(self._corpus.read(line), name=line.named)[1]
         return own if audio.SLOWEST <= own <= RATE and own % 100 == 0 else RATE
 
-    def _read(self, split: Split, index: int) -> Wave:
-        """One recording at the data's rate, (n,), held from then on while there is room. Raises Problem where it is too long."""
-        key = (split, index)
-        if key in self._held:
-            return self._held[key]
+    def _decoded(self, split: Split, index: int) -> Decoded[Wave]:
+        """One recording at the data's rate, (n,). Raises Problem where it is too long."""
         line = self._lines[split][index]
         raw = self._corpus.read(line)
-        sound = audio.decode(raw, name=_named(line))
+        sound = audio.decode(raw, name=line.named)
         samples: Wave = audio.resample(sound, self.rate)[0]
         if len(samples) > LONGEST * self.rate:
-            what = f"{_named(line)} lasts {len(samples) / self.rate:.1f} s, an utterance may last {LONGEST:g}"
+            what = f"{line.named} lasts {len(samples) / self.rate:.1f} s, an utterance may last {LONGEST:g}"
             raise bad_input(what, remedy="cut it where the speaker pauses, or leave it out")
-        if key not in self._digests:
-            self._digests[key] = hashlib.sha256(raw).hexdigest()
-            self._lengths[key] = len(samples)
-            self._rates[sound[1]] += 1
-        if self._bytes + samples.nbytes <= MOST_MEMORY:
-            self._held[key] = samples
-            self._bytes += samples.nbytes
-        return samples
+        self._lengths[split, index], self._rates[split, index] = len(samples), sound[1]
+        return Decoded(samples, raw, samples.nbytes)
 
     def _length(self, split: Split, index: int) -> int:
         """Samples of a recording."""
@@ -230,7 +218,7 @@ class SpeechData:
         return [self._sample(self._lines[split][place]) for place in spread(self.count(split), count)]
 
     def _sample(self, line: Line) -> Sample:
-        raw = audio.as_plain(self._corpus.read(line), name=_named(line))
+        raw = audio.as_plain(self._corpus.read(line), name=line.named)
         waveform = audio.apply(self.preprocess, raw, name=line.id)
         return Sample(line.id, raw, {"waveform": waveform}, line.text, suffix="wav", picture=audio.picture(waveform[0]))
 
@@ -242,7 +230,7 @@ class SpeechData:
         found: dict[str, Any] = {"task": "speech-recognition", **self._corpus.facts, "case": self._case, "rate": self.rate}
         found.update(charset="given" if self._given else "training texts", labels=len(self.labels))
         found["splits"] = {split: self._facts(split) for split in SPLITS}
-        found["rates"] = {str(rate): count for rate, count in sorted(self._rates.items())}
+        found["rates"] = {str(rate): count for rate, count in sorted(Counter(self._rates.values()).items())}
         found["reopen"] = {"charset": list(self.labels), "case": self._case, "rate": self.rate, "outside": "count"}
         found["warnings"] = list(self._warnings(found["splits"]))
         for warning in found["warnings"]:
@@ -252,7 +240,6 @@ class SpeechData:
     def _facts(self, split: Split) -> dict[str, Any]:
         named = self._lines[split]
         lengths = [self._length(split, index) for index in range(len(named))]
-        text = "".join(f"{line.id}\t{line.text}\t{self._digests[split, index]}\n" for index, line in enumerate(named))
         steps = [round(self._padded(length) / self.rate / STEP) for length in lengths]
         short = [line.id for line, have in zip(named, steps, strict=True) if ctc.steps_needed(self.encode(line.text)) > have]
         return {
@@ -263,7 +250,7 @@ class SpeechData:
             "unlearnable": len(short),
             "unlearnable_first": short[:3],
             "unseen": charset.unseen(named, self.labels),
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "sha256": self._read.seal(split),
         }
 
     def _warnings(self, splits: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -273,7 +260,7 @@ class SpeechData:
                 yield f"{facts['unlearnable']} of {facts['utterances']} {split} texts have more letters than steps of 40 ms in their sound, e.g. {some}"
             if facts["unseen"]:
                 yield f"{split} has characters that training never shows, counted as errors: {' '.join(facts['unseen'])}"
-        if others := {rate: count for rate, count in self._rates.items() if rate != self.rate}:
+        if others := {rate: count for rate, count in Counter(self._rates.values()).items() if rate != self.rate}:
             yield f"{sum(others.values())} recordings of {', '.join(map(str, sorted(others)))} Hz were brought to {self.rate} Hz"
 
 
@@ -281,7 +268,3 @@ def signature(classes: int, rate: int) -> Signature:
     """waveform (batch, samples) → logits (batch, time, classes)."""
     ranges = {"batch": (1, 64, 1), "samples": (round(SHORTEST * rate), round(LONGEST * rate), rate // GRID)}
     return Signature((Port("waveform", "float32", ("batch", "samples"), ranges),), (Port("logits", "float32", ("batch", "time", classes)),))
-
-
-def _named(line: Line) -> str:
-    return line.where if line.id in line.where else f"{line.id} ({line.where})"

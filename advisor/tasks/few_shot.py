@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from advisor import few_shot
 from advisor.data import classfolders, glyphs
+from advisor.data.classes import ACCURACY
 from advisor.data.gallery import GalleryData, Judge, signature
 from advisor.data.pictures import FITS
 from advisor.picture_augment import Look
@@ -31,7 +32,6 @@ from rules.problems import Problem, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-ACCURACY = Metric("accuracy", "higher", "%")
 DEFAULTS: Mapping[str, Any] = {"side": 28, "embedding": 64, "fit": "crop", "ways": 20, "shots": 1, "turn": False}
 LIMITS = {"side": (16, 512), "embedding": (8, 2048), "ways": (2, 1000), "shots": (1, 100)}
 LOOK = Look(crop=0.8, shift=0.08)

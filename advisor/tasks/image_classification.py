@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor.data import classfolders, drawn_digits, manifest, pictures
+from advisor.data.classes import ACCURACY
 from advisor.data.corpus import SPLITS
-from advisor.data.labelled import ACCURACY, PictureData, signature
+from advisor.data.labelled import PictureData, signature
 from advisor.data.pictures import FITS, SCALES
 from advisor.picture_augment import Look
 from advisor.stand_in import StandIn

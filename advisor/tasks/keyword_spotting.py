@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor.data import audio, recordings, spoken_words
-from advisor.data.clips import ACCURACY, GRID, LONGEST, SHORTEST, KeywordData, signature
+from advisor.data.classes import ACCURACY
+from advisor.data.clips import GRID, LONGEST, SHORTEST, KeywordData, signature
 from advisor.data.corpus import SPLITS
 from advisor.sound_augment import Vary, checked
 from advisor.stand_in import StandIn

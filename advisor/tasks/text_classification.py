@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from advisor.data import intents, text_lists
+from advisor.data.classes import ACCURACY
 from advisor.data.corpus import SPLITS
 from advisor.data.subwords import MOST_SIZE, PADDING, parsed
-from advisor.data.texts import ACCURACY, MULTIPLE, TextData, Vary, signature, sizes
+from advisor.data.texts import MULTIPLE, TextData, Vary, signature, sizes
 from advisor.stand_in import StandIn
 from rules.examples import Feeds, Metric
 from rules.problems import Problem, unknown

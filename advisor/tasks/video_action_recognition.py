@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.clip_augment import Filmed
 from advisor.data import clipfolders, moving_shapes, pictures
+from advisor.data.classes import ACCURACY
 from advisor.data.corpus import SPLITS
 from advisor.data.filmed import ActionData, signature
-from advisor.data.labelled import ACCURACY
 from advisor.data.pictures import FITS, SCALES
 from advisor.stand_in import StandIn
 from rules.examples import Metric

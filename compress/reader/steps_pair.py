@@ -1,6 +1,6 @@
 """A picture and a text in one file, and what is said of two places. Python 3.8 and numpy, as the reader itself.
 
-The file is JSON: {"image": the picture's file in base64, "text": "what it shows"}. Steps with "of" then work on one of the two.
+The file is JSON: {"image": the picture's file in base64, "words": "what it shows"}. Steps with "of" then work on one of the two.
 """
 
 from __future__ import annotations
