@@ -48,6 +48,8 @@ def finish(run: Run) -> dict[str, Any]:
         **scores,
     }
     record = {**_header(run), "stages": run.state.stages, "controls": run.state.controls, "curves": run.state.curves, "final": final}
+    record["answers"] = getattr(run.job.data, "answers", "text")  # how a reading stands to the truth: `rules.examples.Answers`
+    record["legend"] = getattr(run.job.data, "legend", "")  # what is drawn in their pictures
     record["samples"] = _samples(run, graph, float_graph)
     record["explanations"] = _explanations(run, graph)
     write_json(run.folder / "record.json", record)
@@ -143,17 +145,16 @@ def _samples(run: Run, graph: Path, float_graph: Path) -> list[dict[str, Any]]:
 def _row(run: Run, sample: Sample, reference: Any, shipped: Any) -> dict[str, Any]:
     data = run.job.data
     write = getattr(data, "write", None)  # of a model that is asked again with what it wrote
-
-    def read(predict: Any) -> str:
-        return str((write(predict, sample.inputs) if write else data.read(predict(sample.inputs)))[0])
-
-    return {
-        "name": sample.name,
-        "png_base64": base64.b64encode(sample.picture or sample.raw).decode("ascii"),
-        "truth": sample.truth,
-        "float": read(reference),
-        "int8": read(shipped),
-    }
+    predicts = {"float": reference, "shipped": shipped}
+    if write:
+        said = {name: write(predict, sample.inputs)[0] for name, predict in predicts.items()}
+        picture = sample.picture or sample.raw
+    else:
+        outputs = {name: predict(sample.inputs) for name, predict in predicts.items()}
+        said = {name: data.read(found)[0] for name, found in outputs.items()}
+        picture = sample.draw(outputs) if sample.draw else sample.picture or sample.raw
+    encoded = base64.b64encode(picture).decode("ascii")
+    return {"name": sample.name, "png_base64": encoded, "truth": sample.truth, "float": str(said["float"]), "int8": str(said["shipped"])}
 
 
 def _explanations(run: Run, graph: Path) -> list[dict[str, Any]]:

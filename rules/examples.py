@@ -76,6 +76,10 @@ class Score:
     over: Callable[[NDArray[Any]], float] | None = field(default=None, compare=False)
 
 
+# How a reading stands to the truth of a sample: the same text but for errors, one of the same classes, or a figure of its own kind.
+Answers = Literal["text", "class", "figures"]
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One raw example: the file as people have it, the array it becomes, what it says."""
@@ -86,6 +90,7 @@ class Sample:
     truth: str
     suffix: str = ""  # of the raw file where its first bytes do not tell: "wav", "txt", "json"
     picture: bytes = b""  # a PNG to show where the raw file is no image
+    draw: Callable[[Mapping[str, Feeds]], bytes] | None = None  # a picture with the outputs of "float" and "shipped" drawn in
 
 
 @dataclass(frozen=True, slots=True)

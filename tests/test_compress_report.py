@@ -120,6 +120,17 @@ def test_the_worst_disagreements_come_first_and_are_marked(page: Page, html: str
     assert '<mark class="gap" title="missing: 4">' in html
 
 
+def test_figures_are_not_judged_by_the_truth_and_a_wrong_class_is_marked_whole() -> None:
+    record = small.record()
+    rows = [{"truth": "normal", "float": "0.1069", "int8": "0.1069"}, {"truth": "anomaly", "float": "0.3", "int8": "0.4"}]
+    figures = Page(render({**record, "answers": "figures", "samples": rows})).text
+    assert figures.index("the answers differ") < figures.index("the same answer")
+    assert "same error" not in figures and "lost by compression" not in figures
+    assert not any(piece[0] != "same" for row in lines(rows, "figures") for piece in (*row["float"], *row["int8"]))
+    classes = lines([{"truth": "star", "float": "star", "int8": "square"}], "class")
+    assert classes[0]["int8"] == [("wrong", "square")] and classes[0]["verdict"] == "lost by compression"
+
+
 def test_each_number_says_where_it_comes_from(page: Page) -> None:
     for words in (
         "paired bootstrap over examples",

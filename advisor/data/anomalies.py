@@ -20,7 +20,7 @@ from advisor.data.curves import picture
 from advisor.data.forecasts import as_csv, digest, facts_of
 from advisor.data.series import Series
 from advisor.data.windows import Place, Scale, WindowBatches, borders, drawn, places, scale_of
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Metric, Port, Sample, Score, Signature
 from rules.problems import bad_environment, bad_input
 
 AUC = Metric("auc", "higher", "")
@@ -35,6 +35,7 @@ Predict = Callable[[Feeds], Mapping[str, Array]]
 class AnomalyData:
     """The data of the anomaly-detection task: windows of `length` steps, every `stride` steps. All `series` carry labels."""
 
+    answers: Answers = "figures"
     labels: Sequence[str] = ("normal", "anomaly")
     postprocess: Sequence[Mapping[str, Any]] = ({"op": "score", "output": "score"},)
 

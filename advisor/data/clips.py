@@ -21,7 +21,7 @@ from advisor.data.batching import Batches, alike
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.holding import Decoded, Holder
 from advisor.sound_augment import Vary
-from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Port, Sample, Score, Signature
 
 BATCH = 64  # clips a batch when scoring
 GRID = 50  # a clip is a whole number of these parts of a second: nets take hops of 10 and 20 ms
@@ -40,6 +40,7 @@ class KeywordData:
     `rate` (samples a second) and `seconds` are what a model hears; `labels` the words to know, else those of the training recordings.
     """
 
+    answers: Answers = "class"
     postprocess: Sequence[Mapping[str, Any]] = ({"op": "argmax", "output": "logits"},)
 
     def __init__(

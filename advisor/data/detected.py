@@ -19,7 +19,7 @@ from advisor import anchors
 from advisor import queries as asking
 from advisor.average_precision import Guess, Truth, score
 from advisor.box_augment import viewed
-from advisor.data import pictures
+from advisor.data import drawings, pictures
 from advisor.data.batching import AHEAD, Batches, alike
 from advisor.data.boxed import Marked, inside
 from advisor.data.corpus import SPLITS, Split, spread
@@ -48,6 +48,8 @@ class DetectedData:
 
     `asked` is how many queries a model answers instead of default boxes; 0: it answers those.
     """
+
+    legend = drawings.BOXES
 
     def __init__(
         self,
@@ -194,7 +196,12 @@ class DetectedData:
         picture = pictures.square(pictures.decode(raw, name=line.id), self.side, fit="stretch")
         truth = self._read(split, index)[1]
         inputs = {"image": pictures.stack([picture], normalise=self._normalise)}
-        return Sample(line.id, raw, inputs, counted(truth.kinds[~truth.aside], self.labels))
+
+        def draw(outputs: Mapping[str, Feeds]) -> bytes:
+            found = {name: next(self._found(each, SURE)).boxes for name, each in outputs.items()}
+            return drawings.boxes(np.asarray(pictures.decode(raw, name=line.id), dtype=np.uint8), truth.boxes[~truth.aside], found)
+
+        return Sample(line.id, raw, inputs, counted(truth.kinds[~truth.aside], self.labels), draw=draw)
 
     # -- where it comes from ---------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from advisor.data.batching import Batches, alike
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.frames import Film
 from advisor.data.holding import Decoded, Holder
-from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Port, Sample, Score, Signature
 
 BATCH = 16  # clips a batch when scoring
 SIDES = (32, 48, 64, 96, 112, 160, 224)  # one of these, unless `side` is given
@@ -39,6 +39,7 @@ class ActionData:
     training clips anew for each augmented epoch, where the source can.
     """
 
+    answers: Answers = "class"
     postprocess: Sequence[Mapping[str, Any]] = ({"op": "argmax", "output": "logits"},)
 
     def __init__(

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from advisor.data import drawings
 from advisor.data.corpus import SPLITS, Split
 from advisor.data.curves import picture
 from advisor.data.series import Series
 from advisor.data.windows import Place, Scale, WindowBatches, borders, drawn, places, scale_of
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Metric, Port, Sample, Score, Signature
 
 MSE = Metric("mse", "lower", "")
 BATCH = 256  # windows a batch when scoring
@@ -31,6 +32,9 @@ Predict = Callable[[Feeds], Mapping[str, Array]]
 
 class ForecastData:
     """The data of the time-series-forecasting task: `length` steps of past, `horizon` steps of future, every `stride` steps."""
+
+    answers: Answers = "figures"
+    legend = drawings.CURVES
 
     def __init__(
         self,
@@ -137,11 +141,14 @@ class ForecastData:
     def _sample(self, at: Place) -> Sample:
         one, middle, end = self._series[at.series], at.start + self._length, at.start + self._length + self._horizon
         scaled = self._scaled[at.series][at.start : end]
+        past, future = scaled[: self._length], scaled[self._length :]
         drawing = picture(scaled, np.arange(len(scaled)) >= self._length)
         inputs = dict(self._batch([at]).inputs)
-        return Sample(
-            self._name(at), as_csv(one, at.start, middle), inputs, self._spelled(scaled[self._length :]), suffix="csv", picture=drawing
-        )
+
+        def draw(outputs: Mapping[str, Feeds]) -> bytes:
+            return drawings.curves(past, future, {name: each["forecast"][0] for name, each in outputs.items()}, self.labels)
+
+        return Sample(self._name(at), as_csv(one, at.start, middle), inputs, self._spelled(future), "csv", drawing, draw)
 
     # -- where it comes from ---------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.holding import Decoded, Holder
 from advisor.data.pictures import Pixels
 from advisor.picture_augment import Look, generator, varied
-from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 BATCH = 64  # pictures a batch when scoring
@@ -47,6 +47,7 @@ class Judge:
 class GalleryData:
     """The data of a task whose net answers with a place of `embedding` numbers. A line's text is its kind."""
 
+    answers: Answers = "figures"
     labels: Sequence[str] = ("embedding",)  # the names of the kinds are nobody's business in a bundle
     postprocess: Sequence[Mapping[str, Any]] = ({"op": "embedding", "output": "embedding"},)
 

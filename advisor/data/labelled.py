@@ -20,7 +20,7 @@ from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.holding import Decoded, Holder
 from advisor.data.pictures import Pixels
 from advisor.picture_augment import Look, generator, mixed, varied
-from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Port, Sample, Score, Signature
 
 BATCH = 64  # pictures a batch when scoring
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # one of these, unless `side` is given
@@ -38,6 +38,7 @@ class PictureData:
     pictures. `compose` makes training pictures anew for each augmented epoch, where the source can.
     """
 
+    answers: Answers = "class"
     postprocess: Sequence[Mapping[str, Any]] = ({"op": "argmax", "output": "logits"},)
 
     def __init__(

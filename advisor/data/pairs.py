@@ -23,7 +23,7 @@ from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.holding import Decoded, Holder
 from advisor.data.pictures import Pixels
 from advisor.picture_augment import Look, generator, varied
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Metric, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 RECALL = Metric("recall at 1", "higher", "%")
@@ -39,6 +39,7 @@ log = logging.getLogger("advisor.image_text_matching")
 class PairData:
     """The data of the image-text-matching task. A line's text is its caption; `vocabulary` are the words to know."""
 
+    answers: Answers = "figures"
     labels: Sequence[str] = ("no match", "match")
 
     def __init__(

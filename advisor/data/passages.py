@@ -21,7 +21,7 @@ from advisor.data.corpus import SPLITS, Split, spread
 from advisor.data.documents import Text, Texts
 from advisor.data.signs import Numbers, Signs
 from advisor.data.windows import WindowBatches, drawn
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Metric, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 NATS = Metric("nats a character", "lower", "")
@@ -36,6 +36,8 @@ log = logging.getLogger("advisor.text_generation")
 
 class PassageData:
     """The data of the text-generation task: `length` signs a passage. `limits` are how many passages of each split to use."""
+
+    answers: Answers = "class"
 
     def __init__(
         self, texts: Texts, facts: Mapping[str, Any], *, signs: Signs, length: int, limits: Mapping[Split, int | None] | None = None

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advisor.data import lines, pictures, segments
+from advisor.data import drawings, lines, pictures, segments
 from advisor.data.batching import AHEAD, Batches, alike
 from advisor.data.corpus import SPLITS, Split, spread
 from advisor.data.holding import Decoded, Holder
@@ -25,7 +25,7 @@ from advisor.data.maskfolders import VOID, Mask, Masked, decode_mask
 from advisor.data.pictures import Pixels
 from advisor.mask_augment import View, viewed
 from advisor.picture_augment import generator
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Metric, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 MIOU = Metric("mean IoU", "higher", "%")
@@ -44,6 +44,9 @@ log = logging.getLogger("advisor.semantic_segmentation")
 
 class SegmentedData:
     """The data of the semantic-segmentation task. `size` (height, width) is what a model sees; else what suits the pictures."""
+
+    answers: Answers = "figures"
+    legend = drawings.AREAS
 
     def __init__(
         self,
@@ -210,7 +213,12 @@ class SegmentedData:
         mask = self._fitted(split, index)[1]
         truth = (mask[:, :, None] == np.arange(len(self.labels))).astype(np.float32)
         inputs = {"image": pictures.stack([seen], normalise=self._normalise)}
-        return Sample(line.id, raw, inputs, segments.said(truth, self.labels, self.height, self.width))
+
+        def draw(outputs: Mapping[str, Feeds]) -> bytes:
+            found = [segments.classes_of(each["logits"][0], self.height, self.width) for each in outputs.values()]
+            return drawings.areas(seen, [mask, *found], len(self.labels))
+
+        return Sample(line.id, raw, inputs, segments.said(truth, self.labels, self.height, self.width), draw=draw)
 
     # -- where it comes from ---------------------------------------------------------------------------------------------
 

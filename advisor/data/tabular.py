@@ -22,7 +22,7 @@ from advisor.data.corpus import SPLITS, Split
 from advisor.data.rows_drawn import picture
 from advisor.data.tables import Table
 from advisor.data.windows import WindowBatches, drawn
-from rules.examples import Batch, Feeds, Metric, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Metric, Port, Sample, Score, Signature
 from rules.problems import bad_environment, bad_input
 
 AUC = Metric("auc", "higher", "")
@@ -37,6 +37,8 @@ Classes = tuple[tuple[str, ...], tuple[str, ...]]  # the two classes, each with 
 
 class TableData:
     """The data of the recommendation task: rows of `tables` as the declared `step` reads them."""
+
+    answers: Answers = "figures"
 
     def __init__(self, tables: Mapping[Split, Table], facts: Mapping[str, Any], *, label: str, classes: Classes, step: Step) -> None:
         self._tables, self._facts, self._label, self._classes, self.step = tables, facts, label, classes, step

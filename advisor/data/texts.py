@@ -22,7 +22,7 @@ from advisor.data import classes
 from advisor.data.batching import Batches
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, spread
 from advisor.data.subwords import PADDING, UNKNOWN, Subwords, learn
-from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 BATCH = 64  # texts a batch when scoring
@@ -43,6 +43,7 @@ class Vary:
 class TextData:
     """The data of the text-classification task. `length`: the most subwords of a text, a multiple of sixteen."""
 
+    answers: Answers = "class"
     postprocess: Sequence[Mapping[str, Any]] = ({"op": "argmax", "output": "logits"},)
 
     def __init__(

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+from rules.examples import Answers
+
 OF = {"float": "the float net, which the shipped file was made from", "shipped": "the answers of the shipped file"}  # made of what
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"BM": "image/bmp"}
 
@@ -36,24 +38,39 @@ def image(encoded: str) -> str | None:
     return f"data:{kind};base64,{base64.b64encode(raw).decode('ascii')}" if kind else None
 
 
-def lines(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The sample lines, worst disagreements between float and shipped first."""
-    rows = [_line(sample) for sample in samples]
-    return sorted(rows, key=lambda row: (-row["apart"], row["right"]))
+def answers(record: Mapping[str, Any]) -> Answers:
+    """How a reading stands to the truth: letter by letter unless the record says otherwise."""
+    said = record.get("answers")
+    return said if said in ("class", "figures") else "text"
 
 
-def _line(sample: Mapping[str, Any]) -> dict[str, Any]:
+def lines(samples: Sequence[Mapping[str, Any]], kind: Answers = "text") -> list[dict[str, Any]]:
+    """The sample lines, worst disagreements between float and shipped first. Figures stand beside the truth and are not judged by it."""
+    rows = [_line(sample, kind) for sample in samples]
+    return sorted(rows, key=lambda row: (-row["apart"], row["state"] != "wrong"))
+
+
+def _line(sample: Mapping[str, Any], kind: Answers) -> dict[str, Any]:
     truth, before, after = (str(sample.get(key, "")) for key in ("truth", "float", "int8"))
+    judged = kind != "figures"
     return {
         "name": str(sample.get("name", "")),
         "image": image(str(sample.get("png_base64", ""))),
         "truth": truth,
-        "float": spans(truth, before),
-        "int8": spans(truth, after),
-        "right": after == truth,
+        "float": _marked(truth, before, kind),
+        "int8": _marked(truth, after, kind),
+        "state": ("right" if after == truth else "wrong") if judged else "",
+        "quiet": before == after and (after == truth or not judged),
         "apart": 0 if before == after else 1 + _edits(before, after),
-        "verdict": _verdict(truth, before, after),
+        "verdict": _verdict(truth, before, after) if judged else "the same answer" if before == after else "the answers differ",
     }
+
+
+def _marked(truth: str, reading: str, kind: Answers) -> list[tuple[str, str]]:
+    """What of a reading is marked: the letters that differ of a text, the whole of a wrong class, nothing of a figure."""
+    if kind == "text":
+        return spans(truth, reading)
+    return [("same" if kind == "figures" or reading == truth else "wrong", reading)]
 
 
 def _edits(one: str, other: str) -> int:

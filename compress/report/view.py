@@ -12,7 +12,7 @@ from compress.report.figures import count, plain, shown
 from compress.report.headline import Record, badges, cards, interval, verdict
 from compress.report.measured import curves, operators, pareto, stages
 from compress.report.provenance import advice, provenance
-from compress.report.reading import explained, lines
+from compress.report.reading import answers, explained, lines
 
 
 def view(record: Record) -> dict[str, Any]:
@@ -27,7 +27,9 @@ def view(record: Record) -> dict[str, Any]:
         "interval": interval(record),
         "pareto": pareto(record),
         "stages": stages(record),
-        "samples": lines(record.get("samples") or []),
+        "samples": lines(record.get("samples") or [], answers(record)),
+        "answers": answers(record),
+        "legend": f" {record['legend']}" if record.get("legend") else "",
         "explanations": explained(record.get("explanations") or []),
         "operators": operators(record),
         "fusion": record["final"].get("fusion") or {},

@@ -5,11 +5,12 @@ Tasks are found by looking into `advisor/tasks`; nothing is listed here.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import pkgutil
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from torch import nn
 import advisor.tasks
 from compress.context import tensors
 from compress.reader import reader
-from rules.examples import BESIDE_ERRORS, Batch, Metric
+from compress.report.reading import image
+from rules.examples import BESIDE_ERRORS, Answers, Batch, Metric
 
 FOUND = sorted(module.name for module in pkgutil.iter_modules(advisor.tasks.__path__))
 SPLITS = ("train", "val", "test")
@@ -343,6 +345,23 @@ def test_reading_gives_a_text_an_example(data: Any) -> None:
     batch = limited(data, "val")[0]
     readings = data.read(predictor(small_model(data), data)(batch.inputs))
     assert len(readings) == len(batch.ids) and all(isinstance(reading, str) for reading in readings)
+
+
+def test_a_reading_can_be_what_the_truth_says_where_it_is_judged_by_it(data: Any) -> None:
+    """The report marks a class that is not the truth as wrong: a truth that is no class would be wrong every time. Figures are not marked."""
+    said = getattr(data, "answers", "text")
+    assert said in get_args(Answers)
+    if said == "class":
+        assert {sample.truth for sample in data.samples("test", 8)} <= {*data.labels, *map(repr, data.labels)}
+
+
+def test_what_draws_its_answers_gives_a_picture_that_the_report_shows(data: Any) -> None:
+    sample = data.samples("test", 1)[0]
+    if sample.draw is None:
+        assert not getattr(data, "legend", ""), "nothing is drawn that a legend could explain"
+        return
+    outputs = predictor(small_model(data), data)(sample.inputs)
+    assert image(base64.b64encode(sample.draw({"float": outputs, "shipped": outputs})).decode()) and data.legend
 
 
 def test_probes_are_single_examples_of_the_signature(data: Any) -> None:
