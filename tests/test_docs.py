@@ -21,6 +21,7 @@ import click
 import pytest
 
 import cli
+from advisor.tasks import names as task_names
 from tests import generated_pages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,6 +180,13 @@ def test_the_index_names_every_page() -> None:
     index = read("docs/README.md")
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md" and f"]({page.name})" not in index]
     assert not missing
+
+
+def test_the_readme_names_every_task_that_runs_and_no_other() -> None:
+    table = re.search(r"\| \| tasks \|\n\|---\|---\|\n((?:\|.*\n)+)", read("README.md"))
+    assert table
+    named = [name.strip() for row in table[1].splitlines() for name in row.split("|")[2].split(",")]
+    assert sorted(named) == task_names()
 
 
 @pytest.mark.parametrize("page", NAMES)
