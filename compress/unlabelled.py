@@ -86,6 +86,7 @@ class Inputs:
         self._split: dict[str, list[int]] = {"train": kept, "val": judges, "test": judges}
         self.provenance = {
             "source": "unlabelled inputs",
+            "labels": "none",
             "graph_sha256": sha256(graph),
             "inputs_sha256": _digest(names, examples),
             "splits": {name: len(members) for name, members in self._split.items()},

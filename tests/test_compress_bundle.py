@@ -421,6 +421,14 @@ def test_a_card_needs_no_more_than_a_run_always_records(missing: str) -> None:
     assert card.render(record, small.Digits()).startswith("---\n")
 
 
+def test_a_card_of_unlabelled_inputs_does_not_say_what_its_net_was_trained_on() -> None:
+    record = small.record()
+    assert "It was trained on" in card.render(record, small.Digits())
+    record["data"]["labels"] = "none"
+    text = card.render(record, small.Digits())
+    assert "It was trained on" not in text and "What it was trained on is not known here" in text
+
+
 @given(st.text(max_size=60))
 def test_a_cell_keeps_its_row(text: str) -> None:
     found = cell(text)
