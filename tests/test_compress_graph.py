@@ -20,6 +20,7 @@ from compress.graph.reading import parse, read
 from compress.graph.writing import write
 from compress.quantization import Parts, Samples, finish, prepare, quantize_static
 from compress.runtime import predictor
+from tests.clipping_for_tests import WHY, clipped, exact
 from tests.references import quantizers as reference
 from tests.small_graphs import Attention, GlyphData, Mobile, Recurrent, Squeeze, built, exported, feeds, trained
 
@@ -94,6 +95,8 @@ def test_a_float_graph_computes_in_torch_what_it_computes_on_the_runtime(floats,
 @pytest.mark.parametrize("name", ["recurrent", "mobile", "squeeze"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_after_training_the_simulation_decides_as_the_runtime_does(floats, folder, tmp_path, name, target):
+    if clipped(TARGETS[target]):
+        pytest.skip(WHY)
     path, graph, data = static(floats, name, TARGETS[target], folder)
     module = shaken(loaded(path, graph, TARGETS[target]))
     written = write(module, path, tmp_path / "static.onnx")
@@ -459,8 +462,8 @@ def test_the_last_product_answers_in_float(floats, folder):
 
 
 def test_the_shipped_file_of_a_recurrent_net_has_dynamic_lstms_and_the_static_one_floats(floats, folder, tmp_path):
-    path, _, data = static(floats, "recurrent", TARGETS["u8s8"], folder)
-    shipped = finish(path, Parts(tmp_path).shipped, recipe="static", format=Target())
+    path, _, data = static(floats, "recurrent", exact(), folder)
+    shipped = finish(path, Parts(tmp_path).shipped, recipe="static", format=exact())
     operators = [[node.op_type for node in onnx.load(file).graph.node] for file in (path, shipped)]
     assert operators[0].count("LSTM") == 2 and operators[1].count("DynamicQuantizeLSTM") == 2 and "LSTM" not in operators[1]
     feed = feeds(data, limit=16)[0]

@@ -15,6 +15,7 @@ from compress.context import Predict, Target
 from compress.export import export
 from compress.training import predictor as of_module
 from compress.verify import Agreement, _faults, agree, output_step, verify
+from tests.clipping_for_tests import clips
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def quantized(path: Path, folder: Path) -> Path:
-    """The same graph with uint8 activations and int8 weights, as onnxruntime's own quantizer writes it."""
+    """The same graph in bytes that this processor adds up exactly, as onnxruntime's own quantizer writes it."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Lines(CalibrationDataReader):
@@ -34,9 +35,8 @@ def quantized(path: Path, folder: Path) -> Path:
             return next(self.feeds, None)
 
     out = folder / "int8.onnx"
-    quantize_static(
-        str(path), str(out), Lines(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8
-    )
+    weights = QuantType.QUInt8 if clips() else QuantType.QInt8
+    quantize_static(str(path), str(out), Lines(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8, weight_type=weights)
     return out
 
 
