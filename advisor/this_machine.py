@@ -64,7 +64,7 @@ def device_from(cpuinfo: str, *, machine: str, cores: int, ram_bytes: int) -> De
         runtimes=("onnxruntime-cpu",),
         precisions=("fp32", "int8"),
         source=SOURCE.id,
-        integer_format="u8s8" if vnni or isa[0] != "x86-64" else "u8u8",  # x86 without VNNI adds U8S8 products in saturating 16 bits
+        integer_format="u8s8" if vnni or isa[0] != "x86-64" else "u8s8-reduced",  # x86 without VNNI adds products in saturating 16 bits
         align=16 if "avx512" in isa else 8,
         rates=_rates(isa, _clock(cpuinfo), vnni=vnni),
         notes=("Rates are estimated from the instruction set and the clock; advisor calibrate measures.",),

@@ -1,7 +1,8 @@
 """What the shipped file must suit, derived from a device: integer format, versions, channel multiple, provider.
 
 The instruction set decides the integer format. x86 without VNNI adds pairs of u8·s8 products in saturating 16 bits, so
-it gets unsigned weights or one bit less; ARM's dot products are signed; GPUs get half precision.
+it gets one bit less, which is as fast; unsigned weights are exact there too and gain little (`bench byte_formats`, docs/benchmarks.md).
+ARM's dot products are signed; GPUs get half precision.
 Source: onnxruntime documentation, "Quantize ONNX models", section on data type selection.
 """
 

@@ -29,7 +29,7 @@ def test_a_processor_with_vnni_takes_signed_weights_and_blocks_of_sixteen():
 def test_an_x86_without_vnni_takes_unsigned_weights_because_signed_ones_saturate():
     device = read(HASWELL)
     assert device.isa == ("x86-64", "avx2")
-    assert (device.integer_format, device.align) == ("u8u8", 8)
+    assert (device.integer_format, device.align) == ("u8s8-reduced", 8)
     assert device.rates["int8"].value < 2 * device.rates["fp32"].value
 
 
