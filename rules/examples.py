@@ -76,7 +76,7 @@ class Score:
     over: Callable[[NDArray[Any]], float] | None = field(default=None, compare=False)
 
 
-# How a reading stands to the truth of a sample: the same text but for errors, one of the same classes, or a figure of its own kind.
+# How a reading stands to the truth of a sample: the same text but for errors, right or wrong as a whole, or a figure of its own kind.
 Answers = Literal["text", "class", "figures"]
 
 

@@ -27,7 +27,7 @@ from advisor.data.holding import Decoded, Holder
 from advisor.data.pictures import Pixels
 from advisor.mask_augment import View
 from advisor.picture_augment import generator
-from rules.examples import Batch, Feeds, Port, Sample, Score, Signature
+from rules.examples import Answers, Batch, Feeds, Port, Sample, Score, Signature
 from rules.problems import bad_input
 
 BATCH = 16  # pictures a batch when scoring
@@ -49,6 +49,7 @@ class DetectedData:
     `asked` is how many queries a model answers instead of default boxes; 0: it answers those.
     """
 
+    answers: Answers = "class"
     legend = drawings.BOXES
 
     def __init__(

@@ -352,7 +352,8 @@ def test_a_reading_can_be_what_the_truth_says_where_it_is_judged_by_it(data: Any
     said = getattr(data, "answers", "text")
     assert said in get_args(Answers)
     if said == "class":
-        assert {sample.truth for sample in data.samples("test", 8)} <= {*data.labels, *map(repr, data.labels)}
+        told = [repr(label)[1:-1] for label in data.labels]
+        assert all(any(label in sample.truth for label in (*told, "nothing")) for sample in data.samples("test", 8))
 
 
 def test_what_draws_its_answers_gives_a_picture_that_the_report_shows(data: Any) -> None:
