@@ -9,7 +9,8 @@ Source: Fang et al. 2023, "DepGraph", arXiv:2301.12900.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +18,13 @@ from typing import Any, Literal
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch_pruning.dependency.group import Group as BasicGroup
 from torch_pruning.pruner.function import BasePruningFunc, PrunerBox
 
 from compress.hidden import CELLS, RECURRENT, as_nodes, parts
 
 ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.LSTM, nn.GRU, nn.RNN)
+FOLLOWED = 4  # couplings of one group, times the layers there are: a net that cuts channels apart and joins them again has no end of them
 EXACT = 1e-6  # largest move of the outputs in the dead-channel test (in float64), relative to how far they move with the input
 
 Inputs = tuple[Tensor, ...]
@@ -92,7 +95,8 @@ def _trace(model: nn.Module, inputs: Inputs) -> tp.DependencyGraph:
 def _group(graph: tp.DependencyGraph, root: nn.Module, names: Mapping[nn.Module, str]) -> Group | None:
     """The group whose first maker is `root`; None where it is what the model puts out."""
     pruner = graph.get_pruner_of_module(root)
-    items = list(graph.get_pruning_group(root, pruner.prune_out_channels, list(range(pruner.get_out_channels(root)))))
+    with _followed(FOLLOWED * len(graph.module2node)):
+        items = list(graph.get_pruning_group(root, pruner.prune_out_channels, list(range(pruner.get_out_channels(root)))))
     if any(type(item.dep.target.module).__name__ == "_OutputOp" for item in items):
         return None
     links: list[tuple[str, str, dict[int, int]]] = []  # module, side, channel -> root channel
@@ -109,6 +113,25 @@ def _group(graph: tp.DependencyGraph, root: nn.Module, names: Mapping[nn.Module,
     units = _units(links, modules, pruner.get_out_channels(root))
     cuts = tuple(Cut(name, side, _by_unit(channels, units)) for name, side, channels in links)  # type: ignore[arg-type]
     return Group(names[root], any(isinstance(modules[cut.module], nn.RNNBase) and cut.side == "out" for cut in cuts), cuts)
+
+
+@contextmanager
+def _followed(most: int) -> Iterator[None]:
+    """Let Torch-Pruning follow at most so many couplings of a group. Raises ValueError beyond: it would not come to an end."""
+    known, count = BasicGroup.add_dep, 0
+
+    def add(self: Any, dep: Any, idxs: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise ValueError("its channels are cut apart and joined again in more ways than are followed")
+        known(self, dep, idxs)
+
+    BasicGroup.add_dep = add
+    try:
+        yield
+    finally:
+        BasicGroup.add_dep = known
 
 
 def _units(links: Sequence[tuple[str, str, dict[int, int]]], modules: Mapping[str, nn.Module], count: int) -> list[set[int]]:

@@ -170,6 +170,31 @@ def test_a_channel_shuffle_is_refused() -> None:
     assert "traced wrongly" in reasons["group"] and reasons["stem"] == ""
 
 
+class Handing(nn.Module):
+    """Some channels of every example are handed to the next in front of a convolution, as between the frames of a clip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.first = nn.ModuleList([nn.Conv2d(16, 16, 3, padding=1) for _ in range(3)])
+        self.second = nn.ModuleList([nn.Conv2d(16, 16, 3, padding=1) for _ in range(3)])
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for first, second in zip(self.first, self.second, strict=True):
+            handed = torch.cat([x[:, :4].roll(1, 0), x[:, 4:8].roll(-1, 0), x[:, 8:]], 1)
+            x = x + second(first(handed).relu())
+        return self.head(x.mean((2, 3)))
+
+
+def test_channels_that_are_cut_apart_and_joined_again_are_given_up_and_the_rest_is_cut() -> None:
+    found, refused = channels.find(Handing().eval(), (torch.randn(4, 3, 8, 8),))
+    assert "cut apart and joined again" in refused["stem"]
+    assert {"first.0", "first.1", "first.2"} <= {group.name for group in found}
+    assert channels.BasicGroup.add_dep.__qualname__.startswith("Group"), "Torch-Pruning is left as it was"
+
+
 def test_a_size_written_into_forward_is_refused_and_the_rest_is_not() -> None:
     model, (inputs, others) = made(HardCoded), two_inputs(IMAGE)
     reasons = {group.name: channels.unsound(model, group, inputs, others) for group in channels.find(model, inputs)[0]}
