@@ -1,5 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes the virtual environment it needs.
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -15,8 +16,9 @@ demo: $(READY)
 	$(BIN)/advisor run --task ocr --plan plans/demo.toml --out runs/demo
 	$(BIN)/advisor bundle verify runs/demo/bundle
 
+# A file of tests belongs to one process, so what it sets up is set up once; one thread each, so that short trainings are the same everywhere.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -380,7 +380,7 @@ def _job(
     from dataclasses import replace
 
     from advisor.answer import as_json
-    from advisor.instantiate import spec_settings, startable
+    from advisor.instantiate import spec_settings
     from advisor.recommend import device as device_named
     from advisor.recommend import plan_toml
     from advisor.recommend import recommend as judge
@@ -389,6 +389,7 @@ def _job(
     from compress.ranks import launched
     from compress.target import target_for
     from compress.torch_device import training_device
+    from compress.warm_start import check
     from compress.weights import ModelSpec, load
     from rules.facts import Request
     from rules.knowledge import load as knowledge
@@ -412,7 +413,7 @@ def _job(
     def spec(variant: str) -> Any:
         builds, settings = spec_settings(known, plan.architecture, variant, **given)
         if plan.weights:
-            startable(plan.architecture, builds)
+            check(plan.architecture, builds, plan.weights)
         return ModelSpec(builds, settings)
 
     return Job(
@@ -589,13 +590,15 @@ def _fitting(subject: Task, plan: Any, known: Any) -> dict[str, Any]:
 
     Raises Problem (exit 2) where the plan asks for what its architecture does not have.
     """
+    from compress.warm_start import earlier
+
     card = known.cards.get(plan.architecture)
     own: Mapping[str, Any] = next((size.given for size in card.variants if size.name == plan.variant), {}) if card else {}
     asked: tuple[str, ...] = getattr(subject, "asked", ())
     for key in asked:
         if plan.settings.get(key) and card and not any(key in size.given for size in card.variants):
             raise Problem(f"{plan.architecture} has no {key}", remedy=f"leave {key} out of the plan's settings")
-    published = dict(getattr(subject, "published", {})) if plan.weights else {}
+    published = dict(getattr(subject, "published", {})) if plan.weights and not earlier(plan.weights) else {}
     return published | {key: own[key] for key in asked if key in own}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rules.facts import Card, TaskRow
@@ -52,14 +51,6 @@ def settings_for(card: Card, variant: str, **given: Any) -> dict[str, Any]:
     if variant not in settings:
         raise unknown(f"variant of {card.name}", variant, settings, remedy=f"advisor explain {card.name} lists them")
     return {**given, **settings[variant]}
-
-
-def startable(architecture: str, builds: str) -> None:
-    """Refuse an architecture whose builder starts from nothing alone. Raises Problem (exit 2); imports the builder, and so torch."""
-    if "weights" not in signature(builder(builds)).parameters:
-        raise Problem(
-            f"{architecture} has no published weights to start from", remedy="leave weights out of the plan: it trains from nothing"
-        )
 
 
 def module(card: Card, variant: str, **given: Any) -> nn.Module:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress import payoff
+from compress import payoff, warm_start
 from compress.context import Context, Data, Latencies, Progress, Silent, Skipped, Target, Task
 from compress.export import export
 from compress.files import sha256, write_json
@@ -430,11 +430,9 @@ def _fresh(spec: ModelSpec, seed: int, weights: str = "") -> nn.Module:
     """
     import torch
 
-    begun = ModelSpec(spec.builds, {**spec.settings, "weights": weights}) if weights else spec
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return begun.build()
+        return warm_start.build(spec, weights)
 
 
 def _card(name: str) -> str:

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 
 from advisor import published
 from advisor.architectures import deeplabv3plus, ssdlite, timm_classifier
-from advisor.instantiate import builder, spec_settings, startable
+from advisor.instantiate import builder, spec_settings
 from advisor.recommend import plan_toml, recommend
 from cli import _job
 from compress.pipeline import Run, _fresh
 from compress.profile import Measured
+from compress.warm_start import check
 from compress.weights import ModelSpec, load, save
 from rules.facts import Request
 from rules.knowledge import load as knowledge
@@ -115,7 +116,7 @@ def test_every_variant_said_to_have_published_weights_can_start_from_them(card: 
     ensure()
     import timm
 
-    startable(card.name, card.builds)
+    check(card.name, card.builds, "hub")
     net = variant.settings.get("net") or variant.settings.get("encoder", "tu-mobilenetv3_large_100").removeprefix("tu-")
     assert timm.get_pretrained_cfg(net).hf_hub_id and not {"width", "stride", "layers", "depth"} & set(variant.settings)
 

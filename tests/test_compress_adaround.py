@@ -60,11 +60,16 @@ def test_answers_come_closer_to_the_float_network(quantized, repaired, name):
     assert errors[1] < 0.8 * errors[0]
 
 
-def test_a_network_that_few_levels_broke_decides_better(quantized, repaired):
+def test_a_network_that_few_levels_broke_decides_as_the_float_one_again(quantized, repaired):
+    """Held against the float network's own decisions: what a short training happens to score differs from machine to machine."""
     graph, given, data = quantized["mobile"]
-    errors = [data.score(predictor(path), "test").value for path in (graph, given, repaired["mobile"])]
-    assert errors[1] > errors[0] + 0.02  # there is something to repair
-    assert errors[2] < errors[1] - 0.5 * (errors[1] - errors[0])
+    float_says, given_says, repaired_says = (
+        np.concatenate([predictor(path)(feed)["logits"].argmax(-1).ravel() for feed in feeds(data, "test")])
+        for path in (graph, given, repaired["mobile"])
+    )
+    broken, left = (float(np.mean(says != float_says)) for says in (given_says, repaired_says))
+    assert broken > 0.02  # there is something to repair
+    assert left < 0.5 * broken
 
 
 def test_only_weights_and_biases_move_and_weights_by_one_level_at_most(quantized, repaired):

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor.data import charset, digits, lmdb, manifest
-from advisor.data.corpus import SPLITS
+from advisor.data import charset, digits, lmdb, manifest, rendered
+from advisor.data.corpus import SPLITS, Corpus, spread
 from advisor.data.textlines import CER, PROBES, LineData, signature
 from advisor.stand_in import StandIn
 from rules.examples import Explanation, Metric
@@ -25,9 +25,13 @@ from rules.problems import Problem, unknown
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DEFAULTS: Mapping[str, Any] = {"charset": None, "case": "keep", "outside": "refuse", "train": None, "val": None, "test": None}
+DEFAULTS: Mapping[str, Any] = dict.fromkeys(("charset", "train", "val", "test", "rendered", "fonts", "texts")) | {
+    "case": "keep",
+    "outside": "refuse",
+}
 
 OUTSIDE = ("refuse", "count")
+WITHOUT: Mapping[str, str] = {**dict.fromkeys(SPLITS, "all there are"), "rendered": "real lines alone"}
 EXPLAINED = 24  # test lines that the report's explanation is made from and measured on
 
 
@@ -54,18 +58,26 @@ class OcrTask:
         """The data at `source` (a folder or an LMDB), or the built-in digits.
 
         `settings`: charset (the characters to know; else those of the training lines), outside (what to do with a text that has
-        another one: "refuse" it or "count" it as read wrong), case ("keep", "upper", "lower"), and train, val, test (how many lines
-        of each split to use). With a charset a folder may hold only lines to score. Images are decoded when first needed.
+        another one: "refuse" it or "count" it as read wrong), case ("keep", "upper", "lower"), train, val, test (how many lines of
+        each split to use), and rendered (how many training lines to draw beside those of a folder), with fonts (a file or folder)
+        of texts (a file). With a charset or such texts a folder may hold only lines to score. Images are decoded when first needed.
         Raises Problem: exit 2 for a wrong setting, 3 for refused data, 5 for a missing package.
         """
         chosen = _settings(settings or {})
         if source is None:
+            if chosen["rendered"]:
+                raise Problem(
+                    "rendered lines stand beside those of a folder, and there is none", remedy="give --data, or leave rendered out"
+                )
             counts = {split: chosen[split] or digits.COUNTS[split] for split in SPLITS}
             corpus, compose, limits = digits.corpus(counts, seed=seed), digits.anew(seed), None
         else:
             reader = lmdb if lmdb.holds(source) else manifest
-            corpus, compose = reader.corpus(source, seed=seed, training=chosen["charset"] is None), None
+            drawn = bool(chosen["rendered"] and chosen["texts"])
+            corpus, compose = reader.corpus(source, seed=seed, training=chosen["charset"] is None and not drawn), None
             limits = {split: chosen[split] for split in SPLITS}
+            if chosen["rendered"]:
+                corpus, limits["train"] = _with_rendered(corpus, chosen, seed=seed), None
         strict = chosen["outside"] == "refuse"
         return LineData(corpus, case=chosen["case"], given=chosen["charset"], strict=strict, limits=limits, compose=compose)
 
@@ -105,8 +117,26 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, allowed in (("case", charset.CASES), ("outside", OUTSIDE)):
         if chosen[key] not in allowed:
             raise unknown(key, str(chosen[key]), allowed)
-    for split in SPLITS:
-        wanted = chosen[split]
+    for key in (*SPLITS, "rendered"):
+        wanted = chosen[key]
         if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
-            raise Problem(f"{split} is {wanted!r}, allowed: a number of lines, 1 or more", remedy="leave it out for all there are")
+            raise Problem(f"{key} is {wanted!r}, allowed: a number of lines, 1 or more", remedy=f"leave it out for {WITHOUT[key]}")
+    for key in ("fonts", "texts"):
+        if chosen[key] is not None and not isinstance(chosen[key], str):
+            raise Problem(f"{key} is {chosen[key]!r}, allowed: a path", remedy='e.g. fonts = "fonts/"')
+        if chosen[key] is not None and chosen["rendered"] is None:
+            raise Problem(f"{key} is given and nothing is to be rendered", remedy="set rendered to a number of lines")
     return chosen
+
+
+def _with_rendered(corpus: Corpus, chosen: Mapping[str, Any], *, seed: int) -> Corpus:
+    """The real training lines, as many of them as are asked for, and the drawn ones behind them."""
+    real = corpus.splits["train"]
+    kept = tuple(real[place] for place in spread(len(real), chosen["train"]))
+    return rendered.beside(
+        replace(corpus, splits={**corpus.splits, "train": kept}),
+        count=chosen["rendered"],
+        drawn_with=rendered.fonts(Path(chosen["fonts"]) if chosen["fonts"] else None),
+        of=rendered.texts(Path(chosen["texts"])) if chosen["texts"] else None,
+        seed=seed,
+    )
