@@ -452,6 +452,7 @@ def _lead(job: Any, folder: Path, progress: Any, ranks: Any) -> Path:
     from compress.pipeline import Run
     from compress.profile import Measured
     from compress.record import finish, headline
+    from compress.stepwise import recorded
 
     with owned(folder):
         work = Run(job, folder, latencies=Measured(), progress=progress, ranks=ranks)
@@ -461,7 +462,8 @@ def _lead(job: Any, folder: Path, progress: Any, ranks: Any) -> Path:
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command continues in {folder}")
             raise
-        bundle = write(folder / "bundle", record=record, graph=folder / record["final"]["file"], data=job.data, task=job.task)
+        graph, parts = folder / record["final"]["file"], recorded(work, record["stepwise"])
+        bundle = write(folder / "bundle", record=record, graph=graph, data=job.data, task=job.task, cuts=parts)
         for line in headline(record):
             progress.say(line)
         return bundle

@@ -14,13 +14,16 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress import card, golden, manifest, schema
 from compress.context import Data, Predict, Task
 from compress.files import explain, sha256, write_bytes, write_text
 from rules.examples import Sample
 from rules.problems import Problem, bad_input
+
+if TYPE_CHECKING:
+    from compress.stepwise import Cut
 
 SUMS, MANIFEST, MODEL = "SHA256SUMS", "manifest.json", "model.onnx"
 MOST_FILES = 10_000
@@ -50,8 +53,10 @@ def write(
     task: Task,
     goldens: Sequence[Sample] | None = None,
     predict: Predict | None = None,
+    cuts: Sequence[Cut] = (),
 ) -> Path:
-    """Publish a bundle at `folder` (replacing an older bundle there). Golden samples and the predictor have sensible defaults.
+    """Publish a bundle at `folder` (replacing an older bundle there). Golden samples and the predictor have sensible defaults; `cuts` are
+    the parts of a model that writes step by step.
 
     Raises Problem: exit 2 where `folder` holds something else than a bundle, exit 5 when the disk is full.
     """
@@ -64,7 +69,7 @@ def write(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        _fill(draft, record, graph=graph, data=data, goldens=goldens, predict=predict)
+        _fill(draft, record, graph=graph, data=data, goldens=goldens, predict=predict, cuts=cuts)
         _move(draft, folder)
     except OSError as error:
         raise explain(error, folder) from error
@@ -74,13 +79,22 @@ def write(
 
 
 def _fill(
-    draft: Path, record: Mapping[str, Any], *, graph: Path, data: Data, goldens: Sequence[Sample] | None, predict: Predict | None
+    draft: Path,
+    record: Mapping[str, Any],
+    *,
+    graph: Path,
+    data: Data,
+    goldens: Sequence[Sample] | None,
+    predict: Predict | None,
+    cuts: Sequence[Cut],
 ) -> None:
     from compress.report.nodes import with_nodes
     from compress.report.page import write as write_report
     from compress.runtime import predictor
 
     write_bytes(draft / MODEL, graph.read_bytes())
+    for cut in cuts:
+        write_bytes(draft / cut.file.name, cut.file.read_bytes())
     write_text(draft / "labels.txt", labels_text(data.labels))
     golden.write(
         draft / "golden",
@@ -88,13 +102,14 @@ def _fill(
         graph=graph,
         data=data,
         predict=predict or predictor(graph),
+        cuts=cuts,
     )
     write_text(draft / "README.md", card.render(record, data))
     write_report(with_nodes(record, graph, data.probes()), draft / "report.html")
-    for path in (READER, *golden.step_files(data)):
+    for path in (READER, *golden.step_files(data, cut=bool(cuts))):
         write_bytes(draft / path.name, path.read_bytes())
     write_text(draft / "LICENSE", card.licence_note(record))
-    value = manifest.build(record, data, graph=graph, files=list(_listing(draft)))
+    value = manifest.build(record, data, graph=graph, files=list(_listing(draft)), cuts=cuts)
     write_text(
         draft / MANIFEST, json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     )  # in its own order: the first probe is the headline

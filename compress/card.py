@@ -16,8 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from compress.context import Data
 from compress.manifest import counts, licences, name_of
+from compress.payoff import show
 from compress.report.figures import count, figure, points, printed, shown, signed
 from compress.report.svg import number, size
+from rules.examples import Metric
 
 LONGEST_SETTING = 200  # characters of a step's setting in the card
 
@@ -51,12 +53,26 @@ def render(record: Mapping[str, Any], data: Data) -> str:
         rows=_rows(record),
         latency=_latency(record),
         difference=_difference(record),
+        stepwise=_stepwise(record),
         labels=len(data.labels),
         charset=_charset(data),
         licences=licences(record),
         counts=counts(record["data"]),
         steps={"preprocess": [_step(step) for step in data.preprocess], "postprocess": [_step(step) for step in data.postprocess]},
     )
+
+
+def _stepwise(record: Mapping[str, Any]) -> str:
+    """What is said of a model that writes and was cut into steps; nothing of another."""
+    facts = record.get("stepwise")
+    if not facts:
+        return ""
+    if not facts["parts"]:
+        return f"It writes by reading everything again at each call: it could not be cut into steps ({_line(facts['reason'])})."
+    metric = Metric(**record["metric"])
+    names = " and ".join(f"`{part['role']}.onnx`" for part in facts["parts"])
+    cut, whole = (show(metric, facts["scores"][name]) for name in (facts["format"], "whole"))
+    return f"Cut into steps in {names} ({facts['format']}): {metric.name} {cut} asked word by word, {whole} of the whole graph, on {facts['examples']} test examples."
 
 
 def licence_note(record: Mapping[str, Any]) -> str:

@@ -107,6 +107,12 @@ class ExplainsAnswers(Protocol):
     def explain_answers(self, predict: Predict, data: Any) -> Sequence[Explanation]: ...
 
 
+class Writes(Protocol):
+    """What a task may have whose nets write: the module cut into steps, by role, each with what it is fed (`compress.stepwise`)."""
+
+    def stepwise(self, model: nn.Module, data: Any) -> Mapping[str, tuple[nn.Module, Data]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the shipped file must suit: integer format, opset, channel alignment, threads. Derived from a device (`target.py`)."""

@@ -18,14 +18,18 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compress.context import Data, Predict
 from compress.files import write_bytes, write_json
+from compress.runtime import predictor
 from compress.verify import RELATIVE, STEPS, output_step
 from rules.examples import Feeds, Sample
+
+if TYPE_CHECKING:
+    from compress.stepwise import Cut
 
 SETS = 4
 INTEGER = 0.05  # room of an integer file, as a share of its largest output; a float file's is verify.RELATIVE times ten
@@ -50,8 +54,8 @@ def samples(data: Data) -> list[Sample]:
     return list(found) or [Sample(name, b"", feeds, "") for name, feeds in data.probes().items()]
 
 
-def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, predict: Predict) -> None:
-    """Write `folder` (golden/): every set, its raw file and what it must read."""
+def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, predict: Predict, cuts: Sequence[Cut] = ()) -> None:
+    """Write `folder` (golden/): every set, its raw file and what it must read, and sets for each part of a model that is cut."""
     step, integer = output_step(graph)
     entries, inputs, outputs = [], list[Feeds](), list[Feeds]()
     for index, sample in enumerate(chosen):
@@ -64,10 +68,23 @@ def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, pr
         entries.append({**entry, "checks": [check for check in _replayable(data) if check == "output" or check in entry]})
     room = {name: _room(values, step, integer=integer) for name, values in _by_name(outputs).items()}
     close = {name: {"atol": _grey(values), "rtol": 0.0} for name, values in _by_name(inputs).items()}
+    own = {"graphs": {cut.file.name: _of_part(folder, cut) for cut in cuts}} if cuts else {}
     write_json(
         folder / "tolerances.json",
-        {"schema_version": 1, "kind": "integer" if integer else "float", "inputs": close, "outputs": room, "sets": entries},
+        {"schema_version": 1, "kind": "integer" if integer else "float", "inputs": close, "outputs": room, "sets": entries, **own},
     )
+
+
+def _of_part(folder: Path, cut: Cut) -> dict[str, Any]:
+    """Sets of one part: what it is fed at each of its sizes, and what it answers."""
+    step, integer = output_step(cut.file)
+    predict, entries, outputs = predictor(cut.file), [], list[Feeds]()
+    for name, feeds in cut.data.probes().items():
+        got = predict(feeds)
+        outputs.append(got)
+        _write_set(folder / f"{cut.role}-{name}", _ordered(feeds, cut.data.signature.inputs), _ordered(got, cut.data.signature.outputs))
+        entries.append({"set": f"{cut.role}-{name}", "checks": ["output"]})
+    return {"outputs": {name: _room(values, step, integer=integer) for name, values in _by_name(outputs).items()}, "sets": entries}
 
 
 def _replayable(data: Data) -> Iterator[str]:
@@ -85,12 +102,13 @@ def _replayable(data: Data) -> Iterator[str]:
         yield "reading"
 
 
-def step_files(data: Data) -> list[Path]:
-    """The files beside the reader that know steps of this data which the reader itself does not."""
+def step_files(data: Data, *, cut: bool = False) -> list[Path]:
+    """The files beside the reader that know steps of this data which the reader itself does not, and how a `cut` model is asked."""
     from compress.reader import reader
 
     asked = {("PREPROCESS", step.get("op")) for step in data.preprocess} | {("POSTPROCESS", step.get("op")) for step in data.postprocess}
     asked -= {(table, op) for table in ("PREPROCESS", "POSTPROCESS") for op in getattr(reader, table)}
+    asked |= {("REMEMBERS", "step")} if cut else set()
     found = reader.extensions().items()
     return [reader.HERE / f"{name}.py" for name, steps in found if any(op in getattr(steps, table, {}) for table, op in asked)]
 

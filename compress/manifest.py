@@ -10,10 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress.context import Data
 from rules.examples import Port
+
+if TYPE_CHECKING:
+    from compress.stepwise import Cut
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "bundle_schema" / "manifest.schema.json"
@@ -43,10 +46,13 @@ ROLES = {
 def role(name: str) -> str:
     """What a file of a bundle is for, by its path."""
     within = {"golden/": "golden", "steps_": "reader"}
-    return ROLES.get(name) or next((what for start, what in within.items() if name.startswith(start)), "other")
+    found = ROLES.get(name) or next((what for start, what in within.items() if name.startswith(start)), "other")
+    return "graph" if found == "other" and name.endswith(".onnx") else found
 
 
-def build(record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def build(
+    record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence[Mapping[str, Any]], cuts: Sequence[Cut] = ()
+) -> dict[str, Any]:
     """The manifest of a bundle from the run's record and the task's data."""
     final, target = record["final"], record["target"]
     here = bool(target.get("measured_here", True))
@@ -56,14 +62,7 @@ def build(record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence
         "task": record["task"],
         "created_by": {"name": "edge-advisor", "version": _version()},
         "min_runtime": min_runtime(graph, tested=str(record["environment"].get("onnxruntime"))),
-        "graphs": [
-            {
-                "role": "main",
-                "file": "model.onnx",
-                "inputs": [_port(port) for port in data.signature.inputs],
-                "outputs": [_port(port) for port in data.signature.outputs],
-            }
-        ],
+        "graphs": [_graph("main", "model.onnx", data), *(_graph(cut.role, cut.file.name, cut.data) for cut in cuts)],
         "files": list(files),
         "preprocess": [dict(step) for step in data.preprocess],
         "postprocess": [dict(step) for step in data.postprocess],
@@ -141,6 +140,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return value
+
+
+def _graph(role: str, file: str, data: Data) -> dict[str, Any]:
+    ports = {"inputs": data.signature.inputs, "outputs": data.signature.outputs}
+    return {"role": role, "file": file, **{side: [_port(port) for port in held] for side, held in ports.items()}}
 
 
 def _port(port: Port) -> dict[str, Any]:

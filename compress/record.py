@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from compress import stepwise
 from compress.files import write_json
 from compress.fusion import left_float
 from compress.payoff import show
@@ -52,6 +53,7 @@ def finish(run: Run) -> dict[str, Any]:
     record["legend"] = getattr(run.job.data, "legend", "")  # what is drawn in their pictures
     record["samples"] = _samples(run, graph, float_graph)
     record["explanations"] = _explanations(run, graph)
+    record["stepwise"] = stepwise.made(run, graph)
     write_json(run.folder / "record.json", record)
     return record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from advisor.data.generated_pairs import pairs
 from advisor.data.parallel import read
 from advisor.data.subwords import BEGIN, END
 from advisor.data.translations import _bleu, _counted
-from advisor.decoding import beginning, reader_stand_in, step_stand_in, translate
 from advisor.tasks.machine_translation import TASK
+from advisor.translating_steps import beginning, reader_stand_in, step_stand_in
 from compress.context import Target
 from compress.export import export
 from compress.reader import steps_text
+from compress.reader.steps_cache import Remembering
 from compress.runtime import predictor
 from rules.problems import Problem
 
@@ -38,6 +40,14 @@ def data() -> Any:
 def net(*, recurrent: bool) -> translator.Translator:
     torch.manual_seed(3)
     return translator.build(**SMALL, recurrent=recurrent).eval()
+
+
+def shaken(model: translator.Translator) -> translator.Translator:
+    """An untrained net says one word over and over; this one many."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.5 * torch.randn_like(weight))
+    return model
 
 
 def sentence(words: int = 6, padding: int = 2) -> torch.Tensor:
@@ -230,7 +240,7 @@ def test_a_source_read_from_the_right_is_not_disturbed_by_its_padding():
 @pytest.fixture(scope="module", params=[True, False], ids=["recurrent", "attention"])
 def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A translator, its reader and step in onnxruntime, and the whole graph."""
-    model, folder = net(recurrent=request.param), tmp_path_factory.mktemp("parts")
+    model, folder = shaken(net(recurrent=request.param)), tmp_path_factory.mktemp("parts")
     given = {"vocabulary": SMALL["vocabulary"], "length": SMALL["length"]}
     files = {
         "reader": export(model.reader().eval(), reader_stand_in(model, **given), folder / "reader.onnx", target=Target()),
@@ -240,24 +250,62 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return model, {name: predictor(path) for name, path in files.items()}
 
 
-def test_greedy_decoding_with_the_cache_is_greedy_decoding_without(parts):
+def remembering(model: Any, graphs: Mapping[str, Any]) -> Remembering:
+    return Remembering(graphs["step"], model.past, graphs["reader"], model.memory)
+
+
+def several(count: int) -> Any:
+    """Sources that differ, of one width."""
+    source = np.random.default_rng(1).integers(4, 40, (count, 8))
+    source[:, -1] = END
+    return source
+
+
+def test_translations_written_with_a_cache_are_those_written_without(parts):
     from advisor.data.translations import written
 
     model, graphs = parts
-    source = sentence().numpy()
-    found = translate(graphs["reader"], graphs["step"], source, beginning(model), most=12, beam=1)
-    assert list(found.ids) == written(graphs["whole"], source, most=12)[0]
+    source = several(5)
+    found = written(remembering(model, graphs), source, most=12)
+    assert found == written(graphs["whole"], source, most=12)
+    assert len({tuple(ids) for ids in found}) > 1
 
 
-def test_a_beam_finds_what_the_bundles_reader_finds_and_nothing_less_likely_than_the_greedy_way(parts):
+@pytest.mark.parametrize("beam", [0, 1, 5])
+def test_a_bundles_reader_finds_with_a_cache_what_it_finds_without(parts, beam):
     model, graphs = parts
-    source = sentence().numpy()
-    beam = translate(graphs["reader"], graphs["step"], source, beginning(model), most=8)
-    greedy = translate(graphs["reader"], graphs["step"], source, beginning(model), most=8, beam=1)
     labels = [*steps_text.SPECIAL, *(f"\u2581{number}" for number in range(4, 40))]
-    text, confidence = steps_text.translated(lambda fed: graphs["whole"](fed)["logits"], {"source": source}, labels, most=8, beam=5)
-    assert text == steps_text.spelled(beam.ids, labels) and confidence == pytest.approx(np.exp(beam.mean), rel=1e-4)
-    assert beam.mean >= greedy.mean - 1e-9
+    ask = remembering(model, graphs)
+    for source in several(3):
+        cut, whole = (
+            steps_text.translated(lambda fed, call=call: call(fed)["logits"], {"source": source[None]}, labels, most=8, beam=beam)
+            for call in (ask, graphs["whole"])
+        )
+        assert cut[0] == whole[0] and cut[1] == pytest.approx(whole[1], rel=1e-4)
+
+
+def test_a_beam_finds_nothing_less_likely_than_the_greedy_way(parts):
+    model, graphs = parts
+    ask = remembering(model, graphs)
+    for source in several(3):
+        greedy, beam = (
+            steps_text.translated(lambda fed: ask(fed)["logits"], {"source": source[None]}, [str(n) for n in range(40)], most=8, beam=width)
+            for width in (1, 5)
+        )
+        assert beam[1] >= greedy[1] - 1e-9
+
+
+def test_with_a_cache_each_word_after_the_first_is_read_alone(parts):
+    model, graphs = parts
+    read: list[int] = []
+
+    def step(feeds: Mapping[str, Any]) -> Any:
+        read.append(feeds["ids"].shape[1])
+        return graphs["step"](feeds)
+
+    ask = Remembering(step, model.past, graphs["reader"], model.memory)
+    steps_text.translated(lambda fed: ask(fed)["logits"], {"source": several(1)}, [str(n) for n in range(40)], most=8, beam=5)
+    assert len(read) > 3 and set(read) == {1}
 
 
 def test_a_bundles_reader_says_of_one_call_what_the_task_says(data):

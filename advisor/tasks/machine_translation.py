@@ -1,7 +1,7 @@
 """Machine translation: a text in one language in, a text in another out, subword by subword.
 
 Idea: a net reads the source at once and says, for every beginning of the translation, what comes next. It learns on right translations,
-with softened labels; it translates by being asked again with what it wrote. `advisor.decoding` does so with a cache, greedily or by beam.
+with softened labels; it translates by being asked again with what it wrote. A run cuts the net for doing so with a cache (`stepwise`).
 Source: Vaswani et al. 2017, arXiv:1706.03762; label smoothing, Szegedy et al. 2015, arXiv:1512.00567; distillation of each next word,
 Kim & Rush 2016, arXiv:1606.07947.
 Shape: source (b, s), target (b, t) int64 → logits (b, t, vocabulary).
@@ -27,7 +27,7 @@ from rules.problems import Problem, bad_input, unknown
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
+    from torch import Tensor, nn
 
 FILES = tuple(f"{split}_file" for split in SPLITS)
 DEFAULTS: Mapping[str, Any] = {
@@ -98,6 +98,16 @@ class MachineTranslationTask:
             return loss.mean()
         there = (targets["following"].flatten() != PADDING).to(loss.dtype)
         return self.alpha * (loss * there).sum() / there.sum().clamp_min(1) + (1 - self.alpha) * self.loss(student, targets)
+
+    def stepwise(self, model: nn.Module, data: TranslationData) -> Mapping[str, tuple[nn.Module, StandIn]]:
+        """A translator cut for writing with a cache: "encoder" reads the source once, "step" is asked for each next subword."""
+        from advisor.translating_steps import reader_stand_in, step_stand_in
+
+        if not hasattr(model, "reader"):
+            return {}
+        made: Any = model
+        encoder, step = made.reader().eval(), made.step().eval()
+        return {"encoder": (encoder, reader_stand_in(made, **data.given)), "step": (step, step_stand_in(made, **data.given))}
 
 
 TASK = MachineTranslationTask()

@@ -27,7 +27,7 @@ from rules.examples import Metric
 from rules.problems import Problem, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 KINDS = ("characters", "subwords")
 DEFAULTS: Mapping[str, Any] = {
@@ -93,6 +93,15 @@ class TextGenerationTask:
         said, wanted = (log_softmax(logits.float().flatten(0, 1) / temperature, -1) for logits in (student, teacher))
         loss = temperature**2 * kl_div(said, wanted, reduction="batchmean", log_target=True)
         return loss if targets is None else self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
+
+    def stepwise(self, model: nn.Module, data: PassageData) -> Mapping[str, tuple[nn.Module, StandIn]]:
+        """A net that writes with what it keeps, a state or a cache: "step" reads one more sign."""
+        from advisor.writing_steps import stand_in
+
+        if not hasattr(model, "step"):
+            return {}
+        made: Any = model
+        return {"step": (made.step().eval(), stand_in(made, **data.given))}
 
 
 TASK = TextGenerationTask()

@@ -280,6 +280,7 @@ POSTPROCESS: dict[str, Any] = {"ctc": ctc, "argmax": argmax}
 DETAILS: dict[str, Any] = {}
 WRITES: dict[str, Any] = {}  # of models that go on from what they were given
 ANSWERS: dict[str, Any] = {}  # of models that are asked again with what they wrote
+REMEMBERS: dict[str, Any] = {}  # of models that are cut into steps
 
 
 def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int = 0) -> tuple[str, float]:
@@ -301,27 +302,44 @@ def reading(outputs: dict[str, np.ndarray], manifest: dict[str, Any], beam: int 
         raise Refused(f"the step {op!r} does not fit: {error}") from None
 
 
-def read_file(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0) -> tuple[str, float]:
-    """A file's bytes -> (text, confidence). A model that writes its answer word by word is asked until it ends."""
+def asking(folder: Path, session: Any, manifest: dict[str, Any], threads: int = 1) -> Any:
+    """What a model that writes is asked through, feeds -> outputs: cut into steps where the bundle has those, else the whole graph."""
+    graphs = {graph["role"]: graph for graph in manifest["graphs"]}
+    remembering = known("step", "REMEMBERS")
+    if "step" not in graphs or remembering is None:
+        return lambda feeds: run(session, feeds)
+    provider = session.get_providers()[0]
+    opened = {role: open_model(_inside(folder, graphs[role]["file"]), threads, provider) for role in ("step", "encoder") if role in graphs}
+    call = {role: (lambda feeds, part=part: run(part, feeds)) for role, part in opened.items()}
+    shapes = {port["name"]: port["shape"] for port in graphs["step"]["inputs"]}
+    return remembering(call["step"], shapes["past"], call.get("encoder"), shapes.get("memory", ["batch"]))
+
+
+def read_file(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0, ask: Any = None) -> tuple[str, float]:
+    """A file's bytes -> (text, confidence). A model that writes its answer word by word is asked until it ends, through `ask`."""
     settings = dict(manifest["postprocess"][0]) if manifest["preprocess"] and manifest["postprocess"] else {}
     function = known(settings.pop("op", None), "ANSWERS")
     if function is None:
         return reading(answer(session, manifest, raw), manifest, beam)
     output = settings.pop("output", session.get_outputs()[0].name)
     feeds = apply(raw, manifest["preprocess"])
-    text, confidence = function(lambda fed: run(session, fed)[output], feeds, manifest["labels"], beam=beam, **settings)
+    ask = ask or (lambda fed: run(session, fed))
+    text, confidence = function(lambda fed: ask(fed)[output], feeds, manifest["labels"], beam=beam, **settings)
     return text, confidence
 
 
-def write_on(session: Any, manifest: dict[str, Any], raw: bytes, steps: int, temperature: float = 0.0, seed: int = 0) -> tuple[str, float]:
-    """A file's bytes -> (how it goes on, confidence): the model is asked again with what was written, `steps` times."""
+def write_on(
+    session: Any, manifest: dict[str, Any], raw: bytes, steps: int, temperature: float = 0.0, seed: int = 0, ask: Any = None
+) -> tuple[str, float]:
+    """A file's bytes -> (how it goes on, confidence): the model is asked again with what was written, `steps` times, through `ask`."""
     settings = dict(manifest["postprocess"][0]) if manifest["preprocess"] and manifest["postprocess"] else {}
     function = known(settings.pop("op", None), "WRITES")
     if function is None:
         raise Refused("this model answers once, so there is nothing to --write")
     port, output = session.get_inputs()[0].name, settings.pop("output", session.get_outputs()[0].name)
     ids = apply(raw, manifest["preprocess"])
-    call = lambda ids: run(session, {port: ids})[output]  # noqa: E731
+    ask = ask or (lambda fed: run(session, fed))
+    call = lambda ids: ask({port: ids})[output]  # noqa: E731
     text, confidence = function(call, ids, manifest["labels"], steps=steps, temperature=temperature, seed=seed, **settings)
     return text, confidence
 
@@ -400,6 +418,10 @@ def self_test(folder: Path, session: Any, manifest: dict[str, Any]) -> list[str]
     faults = [] if golden["sets"] else ["golden/tolerances.json names no set"]
     for entry in golden["sets"]:
         faults += [f"golden/{entry['set']}: {fault}" for fault in _replay(folder / "golden", entry, golden, session, manifest)]
+    for name, own in golden.get("graphs", {}).items():  # the parts of a model that writes, each by itself
+        part = open_model(_inside(folder, name), provider=session.get_providers()[0])
+        for entry in own["sets"]:
+            faults += [f"golden/{entry['set']}: {fault}" for fault in _replay(folder / "golden", entry, own, part, manifest)]
     return faults
 
 
@@ -657,9 +679,10 @@ def _read(path: Path, session: Any, manifest: dict[str, Any], chosen: argparse.N
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
     try:
         if chosen.write:
-            return (*write_on(session, manifest, raw, chosen.write, chosen.temperature, chosen.seed), None)
+            ask = asking(HERE, session, manifest, chosen.threads)
+            return (*write_on(session, manifest, raw, chosen.write, chosen.temperature, chosen.seed, ask), None)
         if known((manifest["postprocess"] or [{}])[0].get("op"), "ANSWERS"):
-            return (*read_file(session, manifest, raw, chosen.beam), None)
+            return (*read_file(session, manifest, raw, chosen.beam, asking(HERE, session, manifest, chosen.threads)), None)
         outputs = answer(session, manifest, raw)
         return (*reading(outputs, manifest, chosen.beam), details(outputs, manifest))
     except Refused as refusal:

@@ -190,7 +190,8 @@ def translated(run: Any, feeds: dict[str, np.ndarray], labels: list[str], most: 
     """The translation of `feeds["source"]` (1, n), and the mean chance (geometric) of its subwords.
 
     `run`: {"source": (k, n), "target": (k, t)} -> (k, t, subwords) scores. The model is asked again with what it wrote, until the end or
-    `most` subwords. `beam`: so many translations are kept at once, 0 or 1 the likeliest word each time; the best by chance a word wins.
+    `most` subwords. `beam`: so many translations are kept at once, 0 or 1 the likeliest word each time; the best by mean chance a word wins,
+    since every further word makes a translation less likely (Wu et al. 2016, arXiv:1609.08144, with its alpha = 1).
     """
     width = max(1, beam)
     kept: list[tuple[float, list[int]]] = [(0.0, [])]
