@@ -1,8 +1,8 @@
 """Every task's pick on its built-in data: `advisor run --task TASK`, and what it ships. Rows of docs/benchmarks.md.
 
-    python -m bench picks [TASK ...] [--out FOLDER]
+    python -m bench picks [TASK ...] [--out FOLDER] [--threads N]
 
-One training thread; each task's run is timed as a whole process, and its bundle verified by the command that its receivers use. A task
+One training thread unless told otherwise; each task's run is timed as a whole process, and its bundle verified by the command that its receivers use. A task
 whose row stands in FOLDER/picks.jsonl is not run again; delete the row, or the folder, to do so. Prints the table.
 """
 
@@ -30,13 +30,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench picks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task", nargs="*", default=names())
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "picks")
+    parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args(arguments)
     kept = chosen.out / "picks.jsonl"
     chosen.out.mkdir(parents=True, exist_ok=True)
     rows = {row["task"]: row for row in map(json.loads, kept.read_text().splitlines() if kept.exists() else ())}
     for name in chosen.task:
         if name not in rows:
-            rows[name] = measured(name, chosen.out / name)
+            rows[name] = measured(name, chosen.out / name, threads=chosen.threads)
             with kept.open("a") as file:
                 file.write(json.dumps(rows[name]) + "\n")
             print(line(rows[name]), file=sys.stderr, flush=True)
@@ -44,11 +45,11 @@ def main(arguments: list[str]) -> int:
     return int(any(rows[name]["failed"] or rows[name]["minutes"] > LIMIT for name in chosen.task))
 
 
-def measured(task: str, folder: Path) -> dict[str, Any]:
+def measured(task: str, folder: Path, *, threads: int) -> dict[str, Any]:
     """One run and the check of its bundle. `failed` names the command that did not end in 0."""
     advisor = [sys.executable, str(ROOT / "cli.py")]
     begun = time.monotonic()
-    ran = ["run", "--task", task, "--threads", "1", "--out", str(folder), "--quiet"]
+    ran = ["run", "--task", task, "--threads", str(threads), "--out", str(folder), "--quiet"]
     run = subprocess.run([*advisor, *ran], capture_output=True, text=True)
     found: dict[str, Any] = {"task": task, "minutes": round((time.monotonic() - begun) / 60, 1), "failed": ""}
     if run.returncode:
