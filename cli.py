@@ -447,6 +447,7 @@ def _run(job: Any, folder: Path, progress: Any) -> None:
 
 def _lead(job: Any, folder: Path, progress: Any, ranks: Any) -> Path:
     """Run a job in its folder and publish the bundle. Returns the bundle's path."""
+    from compress.beside import made
     from compress.bundle import write
     from compress.files import owned
     from compress.pipeline import Run
@@ -462,8 +463,9 @@ def _lead(job: Any, folder: Path, progress: Any, ranks: Any) -> Path:
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command continues in {folder}")
             raise
-        graph, parts = folder / record["final"]["file"], recorded(work, record["stepwise"])
-        bundle = write(folder / "bundle", record=record, graph=graph, data=job.data, task=job.task, cuts=parts)
+        graph = folder / record["final"]["file"]
+        parts = [*recorded(work, record["stepwise"]), *made(job.task, job.data, graph, folder / "beside")]
+        bundle = write(folder / "bundle", record=record, graph=graph, data=job.data, task=job.task, parts=parts)
         for line in headline(record):
             progress.say(line)
         return bundle

@@ -10,7 +10,7 @@ size, and what is found of all classes, the surest first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +115,41 @@ def of_queries(classes: int, queries: int, *, least: float = 0.5, most: int = 10
         ("GatherND", ["corners", "where"], ["found"], {}),
     ]
     return _written(steps, constants, queries, classes)
+
+
+def joined(main: onnx.ModelProto, behind: onnx.ModelProto) -> onnx.ModelProto:
+    """A detector with its decoding behind it in one graph: one picture (1, 3, side, side) in, what is found out.
+
+    It computes as the two do one after the other. What `behind` calls its own gets a prefix that the detector does not use, and what the
+    detector calls as the decoding's outputs are called gets another.
+    """
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(main)
+    fed, told = {port.name for port in behind.graph.input}, {port.name for port in behind.graph.output}
+    used = {name for node in main.graph.node for name in (*node.input, *node.output)} | {value.name for value in main.graph.initializer}
+    prefix = next(start for n in range(len(used) + 1) if not any(name.startswith(start := f"decode{n or ''}/") for name in used))
+    _rename(made.graph, lambda name: f"{prefix}net/{name}" if name in told else name)
+    decode = onnx.GraphProto()
+    decode.CopyFrom(behind.graph)
+    _rename(decode, lambda name: name if name in fed | told or not name else f"{prefix}{name}")
+    made.graph.node.extend(decode.node)
+    made.graph.initializer.extend(decode.initializer)
+    del made.graph.output[:]
+    made.graph.output.extend(behind.graph.output)
+    for port in made.graph.input:
+        port.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.checker.check_model(made)
+    return made
+
+
+def _rename(graph: onnx.GraphProto, called: Callable[[str], str]) -> None:
+    """Every tensor between the nodes of a graph by its new name. In place."""
+    for node in graph.node:
+        node.input[:], node.output[:] = [called(name) for name in node.input], [called(name) for name in node.output]
+    for value in (*graph.initializer, *graph.value_info):
+        value.name = called(value.name)
 
 
 def _written(

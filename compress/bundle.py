@@ -23,7 +23,7 @@ from rules.examples import Sample
 from rules.problems import Problem, bad_input
 
 if TYPE_CHECKING:
-    from compress.stepwise import Cut
+    from compress.beside import Part
 
 SUMS, MANIFEST, MODEL = "SHA256SUMS", "manifest.json", "model.onnx"
 MOST_FILES = 10_000
@@ -53,10 +53,10 @@ def write(
     task: Task,
     goldens: Sequence[Sample] | None = None,
     predict: Predict | None = None,
-    cuts: Sequence[Cut] = (),
+    parts: Sequence[Part] = (),
 ) -> Path:
-    """Publish a bundle at `folder` (replacing an older bundle there). Golden samples and the predictor have sensible defaults; `cuts` are
-    the parts of a model that writes step by step.
+    """Publish a bundle at `folder` (replacing an older bundle there). Golden samples and the predictor have sensible defaults; `parts` are
+    the graphs beside the one that ships.
 
     Raises Problem: exit 2 where `folder` holds something else than a bundle, exit 5 when the disk is full.
     """
@@ -69,7 +69,7 @@ def write(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        _fill(draft, record, graph=graph, data=data, goldens=goldens, predict=predict, cuts=cuts)
+        _fill(draft, record, graph=graph, data=data, goldens=goldens, predict=predict, parts=parts)
         _move(draft, folder)
     except OSError as error:
         raise explain(error, folder) from error
@@ -86,15 +86,15 @@ def _fill(
     data: Data,
     goldens: Sequence[Sample] | None,
     predict: Predict | None,
-    cuts: Sequence[Cut],
+    parts: Sequence[Part],
 ) -> None:
     from compress.report.nodes import with_nodes
     from compress.report.page import write as write_report
     from compress.runtime import predictor
 
     write_bytes(draft / MODEL, graph.read_bytes())
-    for cut in cuts:
-        write_bytes(draft / cut.file.name, cut.file.read_bytes())
+    for part in parts:
+        write_bytes(draft / part.file.name, part.file.read_bytes())
     write_text(draft / "labels.txt", labels_text(data.labels))
     golden.write(
         draft / "golden",
@@ -102,14 +102,14 @@ def _fill(
         graph=graph,
         data=data,
         predict=predict or predictor(graph),
-        cuts=cuts,
+        parts=parts,
     )
     write_text(draft / "README.md", card.render(record, data))
     write_report(with_nodes(record, graph, data.probes()), draft / "report.html")
-    for path in (READER, *golden.step_files(data, cut=bool(cuts))):
+    for path in (READER, *golden.step_files(data, cut=any(part.role == "step" for part in parts))):
         write_bytes(draft / path.name, path.read_bytes())
     write_text(draft / "LICENSE", card.licence_note(record))
-    value = manifest.build(record, data, graph=graph, files=list(_listing(draft)), cuts=cuts)
+    value = manifest.build(record, data, graph=graph, files=list(_listing(draft)), parts=parts)
     write_text(
         draft / MANIFEST, json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     )  # in its own order: the first probe is the headline

@@ -18,6 +18,7 @@ from compress.ranks import ALONE, Ranks
 from rules.examples import Batch, Explanation, Feeds, Metric, Sample, Score, Signature
 
 if TYPE_CHECKING:
+    import onnx
     import torch
     from torch import Tensor, nn
 
@@ -111,6 +112,12 @@ class Writes(Protocol):
     """What a task may have whose nets write: the module cut into steps, by role, each with what it is fed (`compress.stepwise`)."""
 
     def stepwise(self, model: nn.Module, data: Any) -> Mapping[str, tuple[nn.Module, Data]]: ...
+
+
+class Decodes(Protocol):
+    """What a task may have whose bundles hold graphs beside the net, by role, each with what it is fed (`compress.beside`)."""
+
+    def behind(self, main: onnx.ModelProto, data: Any) -> Mapping[str, tuple[onnx.ModelProto, Data]]: ...
 
 
 @dataclass(frozen=True, slots=True)

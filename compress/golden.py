@@ -29,7 +29,7 @@ from compress.verify import RELATIVE, STEPS, output_step
 from rules.examples import Feeds, Sample
 
 if TYPE_CHECKING:
-    from compress.stepwise import Cut
+    from compress.beside import Part
 
 SETS = 4
 INTEGER = 0.05  # room of an integer file, as a share of its largest output; a float file's is verify.RELATIVE times ten
@@ -54,8 +54,8 @@ def samples(data: Data) -> list[Sample]:
     return list(found) or [Sample(name, b"", feeds, "") for name, feeds in data.probes().items()]
 
 
-def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, predict: Predict, cuts: Sequence[Cut] = ()) -> None:
-    """Write `folder` (golden/): every set, its raw file and what it must read, and sets for each part of a model that is cut."""
+def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, predict: Predict, parts: Sequence[Part] = ()) -> None:
+    """Write `folder` (golden/): every set, its raw file and what it must read, and sets for each part of a model that is part."""
     step, integer = output_step(graph)
     entries, inputs, outputs = [], list[Feeds](), list[Feeds]()
     for index, sample in enumerate(chosen):
@@ -68,22 +68,22 @@ def write(folder: Path, chosen: Sequence[Sample], *, graph: Path, data: Data, pr
         entries.append({**entry, "checks": [check for check in _replayable(data) if check == "output" or check in entry]})
     room = {name: _room(values, step, integer=integer) for name, values in _by_name(outputs).items()}
     close = {name: {"atol": _grey(values), "rtol": 0.0} for name, values in _by_name(inputs).items()}
-    own = {"graphs": {cut.file.name: _of_part(folder, cut) for cut in cuts}} if cuts else {}
+    own = {"graphs": {part.file.name: _of_part(folder, part) for part in parts}} if parts else {}
     write_json(
         folder / "tolerances.json",
         {"schema_version": 1, "kind": "integer" if integer else "float", "inputs": close, "outputs": room, "sets": entries, **own},
     )
 
 
-def _of_part(folder: Path, cut: Cut) -> dict[str, Any]:
+def _of_part(folder: Path, part: Part) -> dict[str, Any]:
     """Sets of one part: what it is fed at each of its sizes, and what it answers."""
-    step, integer = output_step(cut.file)
-    predict, entries, outputs = predictor(cut.file), [], list[Feeds]()
-    for name, feeds in cut.data.probes().items():
+    step, integer = output_step(part.file)
+    predict, entries, outputs = predictor(part.file), [], list[Feeds]()
+    for name, feeds in part.data.probes().items():
         got = predict(feeds)
         outputs.append(got)
-        _write_set(folder / f"{cut.role}-{name}", _ordered(feeds, cut.data.signature.inputs), _ordered(got, cut.data.signature.outputs))
-        entries.append({"set": f"{cut.role}-{name}", "checks": ["output"]})
+        _write_set(folder / f"{part.role}-{name}", _ordered(feeds, part.data.signature.inputs), _ordered(got, part.data.signature.outputs))
+        entries.append({"set": f"{part.role}-{name}", "checks": ["output"]})
     return {"outputs": {name: _room(values, step, integer=integer) for name, values in _by_name(outputs).items()}, "sets": entries}
 
 

@@ -16,7 +16,7 @@ from compress.context import Data
 from rules.examples import Port
 
 if TYPE_CHECKING:
-    from compress.stepwise import Cut
+    from compress.beside import Part
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).parent / "bundle_schema" / "manifest.schema.json"
@@ -51,7 +51,7 @@ def role(name: str) -> str:
 
 
 def build(
-    record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence[Mapping[str, Any]], cuts: Sequence[Cut] = ()
+    record: Mapping[str, Any], data: Data, *, graph: Path, files: Sequence[Mapping[str, Any]], parts: Sequence[Part] = ()
 ) -> dict[str, Any]:
     """The manifest of a bundle from the run's record and the task's data."""
     final, target = record["final"], record["target"]
@@ -62,7 +62,7 @@ def build(
         "task": record["task"],
         "created_by": {"name": "edge-advisor", "version": _version()},
         "min_runtime": min_runtime(graph, tested=str(record["environment"].get("onnxruntime"))),
-        "graphs": [_graph("main", "model.onnx", data), *(_graph(cut.role, cut.file.name, cut.data) for cut in cuts)],
+        "graphs": [_graph("main", "model.onnx", data), *(_graph(part.role, part.file.name, part.data) for part in parts)],
         "files": list(files),
         "preprocess": [dict(step) for step in data.preprocess],
         "postprocess": [dict(step) for step in data.postprocess],

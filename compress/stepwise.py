@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compress.beside import Part
 from compress.context import Data, Predict
 from compress.export import export
 from compress.graph.reading import read
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
 EXAMPLES = 100  # test examples that whole and cut are scored on
 INTEGER = frozenset({"MatMulInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 KEPT = ("QuantizeLinear", "DequantizeLinear", "MatMulNBits")
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """One part: its role ("step", "encoder"), its file, and what it is fed."""
-
-    role: str
-    file: Path
-    data: Data
 
 
 def made(run: Run, shipped: Path) -> dict[str, Any] | None:
@@ -60,12 +51,12 @@ def made(run: Run, shipped: Path) -> dict[str, Any] | None:
     return _chosen(run, found, shipped)
 
 
-def recorded(run: Run, facts: Mapping[str, Any] | None) -> list[Cut]:
+def recorded(run: Run, facts: Mapping[str, Any] | None) -> list[Part]:
     """The parts that `made` tells of, for the bundle."""
     if not facts or not facts["parts"]:
         return []
     modules = _modules(run)
-    return [Cut(part["role"], run.folder / part["file"], modules[part["role"]][1]) for part in facts["parts"]]
+    return [Part(part["role"], run.folder / part["file"], modules[part["role"]][1]) for part in facts["parts"]]
 
 
 def _modules(run: Run) -> Mapping[str, tuple[Any, Data]]:
@@ -77,15 +68,15 @@ def _modules(run: Run) -> Mapping[str, tuple[Any, Data]]:
     return found
 
 
-def _float(run: Run, modules: Mapping[str, tuple[Any, Data]]) -> list[Cut]:
+def _float(run: Run, modules: Mapping[str, tuple[Any, Data]]) -> list[Part]:
     folder = run.folder / "stepwise" / "float32"
-    return [Cut(role, export(one, data, folder / f"{role}.onnx", target=run.job.target), data) for role, (one, data) in modules.items()]
+    return [Part(role, export(one, data, folder / f"{role}.onnx", target=run.job.target), data) for role, (one, data) in modules.items()]
 
 
-def _integer(run: Run, part: Cut) -> Cut:
+def _integer(run: Run, part: Part) -> Part:
     folder = run.folder / "stepwise" / "int8"
     ready = prepare(part.file, folder / "ready" / part.file.name)
-    return Cut(part.role, finish(ready, folder / part.file.name, recipe="dynamic", format=run.job.target), part.data)
+    return Part(part.role, finish(ready, folder / part.file.name, recipe="dynamic", format=run.job.target), part.data)
 
 
 def _dynamic(shipped: Path) -> bool:
@@ -94,7 +85,7 @@ def _dynamic(shipped: Path) -> bool:
     return any(operators[name] for name in INTEGER) and not any(operators[name] for name in KEPT)
 
 
-def _chosen(run: Run, found: Mapping[str, list[Cut]], shipped: Path) -> dict[str, Any]:
+def _chosen(run: Run, found: Mapping[str, list[Part]], shipped: Path) -> dict[str, Any]:
     """The parts in the format that keeps the whole's score, integers first; scores are taken once."""
     scores = {"whole": _score(run, "whole", lambda: predictor(shipped))}
     limit = run.job.plan.max_drop
@@ -121,7 +112,7 @@ def _score(run: Run, name: str, predict: Callable[[], Predict]) -> float:
     return float(run.journal.decide(f"final/stepwise/{name}", lambda: run.job.data.score(predict(), "test", limit=EXAMPLES).value))
 
 
-def asked(parts: list[Cut]) -> Predict:
+def asked(parts: list[Part]) -> Predict:
     """The parts as the whole graph is asked, one word at a time: scores at every place of what is fed."""
     call = {part.role: predictor(part.file) for part in parts}
     shapes = {port.name: port.shape for part in parts if part.role == "step" for port in part.data.signature.inputs}

@@ -378,3 +378,91 @@ def test_things_of_the_built_in_scenes_are_found_on_the_finest_grid() -> None:
 
     assert share(data.smallest) > 0.8 > 0.5 > share(0.2)
     assert TASK.open(None, settings={"train": 1, "val": 1, "test": 1, "smallest": 0.2}).smallest == 0.2
+
+
+# -- decoding beside the net, or inside -----------------------------------------------------------------------------------------
+
+
+def raw_detector(classes: int, rows: int, side: int = 96) -> Any:
+    """A net of one product: the picture's mean colour decides scores and boxes of every place. As ONNX, with a free batch."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = {
+        "scores": rng.normal(0, 2, (3, rows * classes)).astype(np.float32),
+        "boxes": rng.normal(0, 0.3, (3, rows * 4)).astype(np.float32),
+    }
+    nodes = [helper.make_node("ReduceMean", ["image"], ["found"], axes=[2, 3], keepdims=0)]  # a name that the decoding has too
+    for name in ("scores", "boxes"):
+        nodes += [
+            helper.make_node("MatMul", ["found", f"{name}/weight"], [f"{name}/flat"]),
+            helper.make_node("Reshape", [f"{name}/flat", f"{name}/shape"], [name]),
+        ]
+    shapes = {f"{name}/shape": np.array([-1, rows, size]) for name, size in (("scores", classes), ("boxes", 4))}
+    values = {**{f"{name}/weight": value for name, value in weights.items()}, **shapes}
+    graph = helper.make_graph(
+        nodes,
+        "raw",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, side, side])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", rows, size])
+            for name, size in (("scores", classes), ("boxes", 4))
+        ],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def told(model: Any, feeds: Any) -> list[np.ndarray]:
+    import onnxruntime
+
+    return list(onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds))
+
+
+@pytest.mark.parametrize("asked", [0, 30], ids=["default boxes", "queries"])
+def test_a_joined_graph_finds_in_a_picture_what_the_two_find_one_after_the_other(asked: int) -> None:
+    data = TASK.open(None, settings={"train": 4, "val": 2, "test": 2, "nms": "inside", "queries": asked})
+    heads = data.signature.outputs[0].shape
+    main = raw_detector(heads[2], heads[1])
+    graphs = TASK.behind(main, data)
+    assert set(graphs) == {"boxes", "joined"}
+    image = np.random.default_rng(2).normal(0, 3, (1, 3, 96, 96)).astype(np.float32) + np.array([2, -1, 1], np.float32)[:, None, None]
+    scores, boxes = told(main, {"image": image})
+    apart, together = told(graphs["boxes"][0], {"scores": scores, "boxes": boxes}), told(graphs["joined"][0], {"image": image})
+    assert len(apart[0]) > 0 and all(np.array_equal(one, other) for one, other in zip(apart, together, strict=True))
+    assert [port.name for port in graphs["joined"][1].signature.outputs] == ["found", "classes", "chances"]
+
+
+@pytest.mark.parametrize("asked", [0, 30], ids=["default boxes", "queries"])
+def test_golden_heads_are_sure_of_three_things(asked: int) -> None:
+    data = TASK.open(None, settings={"train": 4, "val": 2, "test": 2, "queries": asked})
+    heads = data.signature.outputs[0].shape
+    decode, fed = TASK.behind(raw_detector(heads[2], heads[1]), data)["boxes"]
+    found, classes, chances = told(decode, dict(fed.probes()["some"]))
+    assert len(found) == 3 and len(set(classes.tolist())) == 3 and chances.min() > 0.99
+
+
+def test_beside_is_what_a_bundle_has_unless_it_is_asked_for_inside() -> None:
+    data = TASK.open(None, settings={"train": 4, "val": 2, "test": 2})
+    heads = data.signature.outputs[0].shape
+    assert set(TASK.behind(raw_detector(heads[2], heads[1]), data)) == {"boxes"}
+    with pytest.raises(Problem, match="nms"):
+        TASK.open(None, settings={"nms": "within"})
+
+
+def test_a_bundle_of_a_detector_holds_its_decoding_and_proves_it(tmp_path: Path) -> None:
+    import onnx
+
+    from compress import beside
+    from compress.bundle import verify, write
+    from tests.bundle_for_tests import record
+
+    data = TASK.open(None, settings={"train": 4, "val": 2, "test": 2, "nms": "inside"})
+    heads = data.signature.outputs[0].shape
+    onnx.save(raw_detector(heads[2], heads[1]), tmp_path / "model.onnx")
+    parts = beside.made(TASK, data, tmp_path / "model.onnx", tmp_path / "beside")
+    bundle = write(tmp_path / "bundle", record=record(), graph=tmp_path / "model.onnx", data=data, task=TASK, parts=parts)
+    assert verify(bundle) == []
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert [graph["role"] for graph in manifest["graphs"]] == ["main", "boxes", "joined"]
+    assert {"boxes.onnx", "joined.onnx"} <= {path.name for path in bundle.iterdir()}

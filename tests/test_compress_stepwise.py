@@ -72,8 +72,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compress.record._profile", lambda *_: invented()["final"]["profile"])
         record = finish(run)
-    graph, cuts = run.folder / record["final"]["file"], recorded(run, record["stepwise"])
-    return write(run.folder / "bundle", record=record, graph=graph, data=run.job.data, task=run.job.task, cuts=cuts), record, run
+    graph, parts = run.folder / record["final"]["file"], recorded(run, record["stepwise"])
+    return write(run.folder / "bundle", record=record, graph=graph, data=run.job.data, task=run.job.task, parts=parts), record, run
 
 
 def test_the_bundle_holds_the_parts_and_proves_them(made) -> None:

@@ -46,7 +46,8 @@ log = logging.getLogger("advisor.object_detection")
 class DetectedData:
     """The data of the object-detection task. `side` pixels are what a model sees, square; `smallest` is the least default boxes' scale.
 
-    `asked` is how many queries a model answers instead of default boxes; 0: it answers those.
+    `asked` is how many queries a model answers instead of default boxes; 0: it answers those. `inside`: a bundle's decoding is wanted
+    behind the net in one graph as well.
     """
 
     answers: Answers = "class"
@@ -60,6 +61,7 @@ class DetectedData:
         side: int,
         smallest: float = anchors.SCALES[0],
         asked: int = 0,
+        inside: bool = False,
         normalise: str = "half",
         view: View | None = None,
         limits: Mapping[Split, int | None] | None = None,
@@ -67,7 +69,7 @@ class DetectedData:
     ) -> None:
         self._corpus, self._things, self._sizes, self._compose = held.corpus, held.things, held.sizes, compose
         self.labels, self.side, self.smallest, self.asked = list(labels), side, smallest, asking.count(side, asked)
-        self._normalise, self._view = normalise, view or View()
+        self._normalise, self._view, self.inside = normalise, view or View(), inside
         chosen = {split: spread(len(held.corpus.splits[split]), (limits or {}).get(split)) for split in SPLITS}
         self._lines = {split: [held.corpus.splits[split][place] for place in chosen[split]] for split in SPLITS}
         self._read: Holder[Seen] = Holder(self._lines, self._decoded)

@@ -1,7 +1,7 @@
 """Object detection: one picture in, boxes around the things on it with their classes out.
 
 Idea: the graph ends in raw scores and offsets of default boxes (`anchors.py`); decoding and dropping doubles is the reader's step, or
-a small graph of its own (`advisor/boxes_graph.py`), because it takes as long as a small net and changes with the thresholds.
+a small graph of its own beside it in the bundle (`boxes_graph.py`), because it takes as long as a small net and changes with the thresholds.
 A model that is asked a fixed number of times instead (`queries.py`) answers boxes that need no suppression, and learns by `set_loss.py`.
 Source: SSD's matching and multibox loss, Liu et al. 2015, arXiv:1512.02325, as in torchvision; distillation on both heads, Chen et al.
 2017, "Learning Efficient Object Detection Models with Knowledge Distillation", NeurIPS.
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor import anchors, queries
+from advisor import anchors, boxes_graph, queries
 from advisor.average_precision import AP, Truth
 from advisor.data import boxed, drawn_shapes, pictures
 from advisor.data.boxed import Marked, Thing
@@ -25,14 +26,17 @@ from advisor.data.detected import DetectedData, Seen, signature
 from advisor.data.pictures import SCALES, png
 from advisor.mask_augment import View
 from advisor.stand_in import StandIn
-from rules.examples import Metric
+from rules.examples import Metric, Port, Signature
 from rules.problems import Problem, unknown
 
 if TYPE_CHECKING:
+    import numpy as np
+    import onnx
     from torch import Tensor
 
 VIEWS = tuple(field.name for field in fields(View))
 EMPTY = ("refuse", "skip")
+NMS = ("beside", "inside")
 DEFAULTS: Mapping[str, Any] = {
     "side": None,
     "smallest": None,
@@ -40,6 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
     "normalise": "half",
     "labels": None,
     "empty": "refuse",
+    "nms": "beside",
     **dict.fromkeys(SPLITS),
     **dict.fromkeys(VIEWS),
 }
@@ -85,7 +90,8 @@ class ObjectDetectionTask:
 
         `settings`: side (pixels a model sees, a multiple of 32), smallest (what share of the side the smallest default boxes take: near
         the smallest things; 0.2 of pictures, 0.35 of the built-in scenes), normalise ("half" or "imagenet"), labels (the classes to know, in
-        their order; else those of the annotations), queries (how often a model of that form asks; 0: it answers default boxes), empty ("refuse" boxes without area, or "skip" them), train, val, test (how many
+        their order; else those of the annotations), queries (how often a model of that form asks; 0: it answers default boxes), empty ("refuse" boxes without area, or "skip" them), nms (whether a bundle's decoding and dropping of doubles stands "beside" the
+        net, or "inside" a joined graph as well), train, val, test (how many
         pictures of each split to use), and how training pictures vary: flip, zoom, tone (`mask_augment.View`). With labels a folder
         may hold only pictures to score. Raises Problem: exit 2 for a wrong setting, 3 for refused data.
         """
@@ -94,6 +100,7 @@ class ObjectDetectionTask:
         how = {
             "normalise": chosen["normalise"],
             "asked": chosen["queries"],
+            "inside": chosen["nms"] == "inside",
             "smallest": float(usual if chosen["smallest"] is None else chosen["smallest"]),
         }
         if source is None:
@@ -159,8 +166,38 @@ class ObjectDetectionTask:
         loss: Tensor = (temperature**2 * (weight * apart).sum() + (seen * moved).sum()) / weight.sum()
         return loss if targets is None else self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
 
+    def behind(self, main: onnx.ModelProto, data: DetectedData) -> Mapping[str, tuple[onnx.ModelProto, StandIn]]:
+        """What a bundle holds beside the net: "boxes", heads to boxes, and where the data says so "joined", a picture to boxes."""
+        step = data.postprocess[0]
+        chosen = {key: step[key] for key in ("least", "most")}
+        heads, image = decoded_signature(data.signature)
+        if data.asked:
+            decode = boxes_graph.of_queries(len(data.labels), heads.inputs[0].shape[1], **chosen)  # type: ignore[arg-type]
+        else:
+            sizes = {"side": data.side, "overlap": step["overlap"], "smallest": data.smallest}
+            decode = boxes_graph.graph(len(data.labels), **sizes, **chosen)
+        found = {"boxes": (decode, StandIn(heads, {"some": {}}, ready=partial(_sure, ground=not data.asked)))}
+        return {**found, "joined": (boxes_graph.joined(main, decode), StandIn(image, {}))} if data.inside else found
+
 
 TASK = ObjectDetectionTask()
+
+
+def decoded_signature(raw: Signature) -> tuple[Signature, Signature]:
+    """What the decoding takes and gives, and a detector with it inside: scores and boxes of one picture, or the picture, → found."""
+    outputs = Port("found", "float32", ("n", 4)), Port("classes", "int64", ("n",)), Port("chances", "float32", ("n",))
+    heads, image = ([Port(port.name, port.dtype, (1, *port.shape[1:])) for port in ports] for ports in (raw.outputs, raw.inputs))
+    return Signature(tuple(heads), outputs), Signature(tuple(image), outputs)
+
+
+def _sure(made: dict[str, np.ndarray], _: np.random.Generator, *, ground: bool) -> dict[str, np.ndarray]:
+    """Random heads that are sure of three things and of nothing else: what is found hangs on no rounding. `ground`: the first class is none."""
+    scores = 0.1 * made["scores"]
+    scores[..., : 1 if ground else None] += 8 if ground else -8
+    rows, classes = scores.shape[1:]
+    for number, row in enumerate((0, rows // 2, rows - 1)):
+        scores[0, row, int(ground) + number % (classes - int(ground))] += 16
+    return {**made, "scores": scores.astype("float32"), "boxes": (0.5 + 0.1 * made["boxes"]).astype("float32")}
 
 
 def matched(boxes: Tensor, kinds: Tensor, side: int, *, smallest: float = anchors.SCALES[0]) -> tuple[Tensor, Tensor]:
@@ -241,7 +278,7 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if key not in DEFAULTS:
             raise unknown("setting of the object-detection task", key, DEFAULTS)
     chosen = {**DEFAULTS, **settings}
-    for key, allowed in (("normalise", tuple(SCALES)), ("empty", EMPTY)):
+    for key, allowed in (("normalise", tuple(SCALES)), ("empty", EMPTY), ("nms", NMS)):
         if chosen[key] not in allowed:
             raise unknown(key, str(chosen[key]), allowed)
     for key, low, high, step in (
