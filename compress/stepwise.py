@@ -87,13 +87,16 @@ def _dynamic(shipped: Path) -> bool:
 
 def _chosen(run: Run, found: Mapping[str, list[Part]], shipped: Path) -> dict[str, Any]:
     """The parts in the format that keeps the whole's score, integers first; scores are taken once."""
+    metric, limit = run.job.task.metric, run.job.plan.max_drop
+    run.progress.start("writing step by step", 1 + len(found))
     scores = {"whole": _score(run, "whole", lambda: predictor(shipped))}
-    limit = run.job.plan.max_drop
-    for name in reversed(list(found)):
+    for number, name in enumerate(reversed(list(found)), 1):
+        run.progress.step(number)
         scores[name] = _score(run, name, lambda parts=found[name]: asked(parts))  # type: ignore[misc]
-        if name == "float32" or drop(run.job.task.metric, scores["whole"], scores[name]) <= limit:
+        if name == "float32" or drop(metric, scores["whole"], scores[name]) <= limit:
             break
-    facts = {
+    run.progress.finish(f"{metric.name} {show(metric, scores[name])}, the whole graph {show(metric, scores['whole'])}")
+    return {
         "parts": [
             {"role": part.role, "file": str(part.file.relative_to(run.folder)), "size_bytes": part.file.stat().st_size}
             for part in found[name]
@@ -102,10 +105,6 @@ def _chosen(run: Run, found: Mapping[str, list[Part]], shipped: Path) -> dict[st
         "scores": scores,
         "examples": min(EXAMPLES, run.job.data.count("test")),
     }
-    metric = run.job.task.metric
-    run.progress.start("writing step by step", 1)
-    run.progress.finish(f"{metric.name} {show(metric, scores[name])}, the whole graph {show(metric, scores['whole'])}")
-    return facts
 
 
 def _score(run: Run, name: str, predict: Callable[[], Predict]) -> float:
