@@ -21,6 +21,7 @@ from compress.bundle import verify, write
 from compress.context import Silent
 from compress.pipeline import Run
 from compress.reader.steps_cache import Remembering
+from compress.reader.steps_writing import written
 from compress.record import finish
 from compress.recorded import Recorded, by_operators
 from compress.stepwise import recorded
@@ -191,3 +192,19 @@ def test_whatever_is_asked_in_whatever_order_the_last_place_is_that_of_the_whole
         words = np.array([row[:length] for row in rows], dtype=np.int64)
         feeds = {"target": words, "source": np.full((len(rows), 2), source, dtype=np.int64)} if translates else {"ids": words}
         np.testing.assert_array_equal(ask(feeds)["logits"][:, -1], whole(feeds)[:, -1])
+
+
+@given(st.integers(1, 12), st.integers(1, 30), st.integers(0, 20))
+def test_writing_past_the_longest_text_that_is_read_lets_the_older_half_go_and_reads_each_window_once(length, steps, before) -> None:
+    read: list[int] = []
+
+    def counting(feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        read.append(feeds["ids"].shape[1])
+        return {**step(feeds), "logits": np.eye(5, dtype=np.float32)[(feeds["ids"] + 1) % 5]}
+
+    ask = Remembering(counting, PAST)
+    ids = np.arange(before + 1, dtype=np.int64)[None] % 5
+    text, _ = written(lambda ids: ask({"ids": ids})["logits"], ids, list("abcde"), steps, 0.0, 0, length, never=0)
+    assert text == "".join("abcde"[(before + 1 + place) % 5] for place in range(steps))
+    assert max(read) <= length and len(read) == steps
+    assert sum(count > 1 for count in read) <= 2 + steps // max(1, length // 2)

@@ -57,12 +57,15 @@ def written(
 ) -> tuple[str, float]:
     """The text that goes on after `ids` (1, n): `steps` signs of it, and the geometric mean of their chances.
 
-    `run`: (1, n) ids -> (1, n, signs) scores, n at most `length`. At `temperature` 0 the likeliest is taken each time; above it one is
-    drawn, and the same seed draws the same. The first `never` signs are never written; `space` is what stands for one in a subword.
+    `run`: (1, n) ids -> (1, n, signs) scores, n at most `length`. Where that is reached the older half is let go, so that what was read can
+    be kept until it is reached again. At `temperature` 0 the likeliest is taken each time; above it one is drawn, and the same seed draws
+    the same. The first `never` signs are never written; `space` is what stands for one in a subword.
     """
     dice, found, told = np.random.RandomState(seed), [], 0.0
+    ids = ids[:, -length:]
     for _ in range(steps):
-        logits = np.asarray(run(ids[:, -length:]), dtype=np.float64)[0, -1]
+        ids = ids if ids.shape[1] <= length else ids[:, -max(1, length // 2) :]
+        logits = np.asarray(run(ids), dtype=np.float64)[0, -1]
         own = chances(logits)
         logits[:never] = -np.inf
         if temperature > 0:
