@@ -10,7 +10,9 @@ from pkgutil import iter_modules
 
 def names() -> list[str]:
     """Every bench there is."""
-    return sorted(module.name for module in iter_modules([str(Path(__file__).parent)]) if not module.name.startswith("__"))
+    return sorted(
+        module.name for module in iter_modules([str(Path(__file__).parent)]) if not module.ispkg and not module.name.startswith("__")
+    )
 
 
 def main(arguments: list[str]) -> int:

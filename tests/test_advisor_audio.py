@@ -18,7 +18,7 @@ from advisor.data import audio, recordings
 from compress.reader import reader, steps_audio
 from rules.problems import Exit, Problem
 
-SHAPES = (audio.steps(8000, 8000), audio.steps(16000, 4000), audio.speech_steps(16000, multiple=160, minimum=4800))
+SHAPES = (audio.steps(8000, 8000), audio.steps(16000, 4000), audio.speech_steps(16000, multiple=160, minimum=4800, longest=480000))
 
 
 def pcm(samples: np.ndarray, rate: int, *, width: int = 2, channels: int = 1) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from advisor.architectures import conformer, conv_bilstm_ctc, quartznet
 from advisor.data import audio, spoken_sentences
 from advisor.tasks.speech_recognition import TASK
 from advisor.wer import word_edits
-from compress.reader import reader
+from compress.reader import reader, steps_audio
 from rules.problems import Exit, Problem
 
 FEW = {"train": 40, "val": 24, "test": 24}
@@ -196,3 +197,45 @@ def test_the_beam_reads_what_several_paths_say_together_and_the_bundles_reader_a
     for beam, text in ((0, ""), (5, data.labels[0])):
         assert (data.read_beam if beam else data.read)({"logits": logits}) == [text]
         assert reader.reading({"logits": logits}, said, beam)[0] == text
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6000), st.integers(20, 900))
+def test_a_long_recording_is_cut_into_pieces_that_fit_and_lose_nothing(seed: int, count: int, longest: int) -> None:
+    samples = np.random.default_rng(seed).uniform(-1, 1, (1, count)).astype(np.float32)
+    found = steps_audio.pieces(samples, longest=longest, quiet=longest // 4)
+    assert all(0 < part.shape[-1] <= longest for part in found)
+    assert np.array_equal(np.concatenate(found, axis=1), samples)
+    assert len(found) <= 2 * count // longest + 1
+
+
+def test_a_long_recording_is_cut_where_it_is_quietest() -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, (1, 1000)).astype(np.float32)
+    samples[:, 410:430] *= 0.01
+    assert 412 <= steps_audio.pieces(samples, longest=600, quiet=16)[0].shape[-1] <= 428
+
+
+def test_the_bundles_reader_reads_a_recording_longer_than_the_model_takes_piece_by_piece() -> None:
+    """A stand-in for the model says how many tenths of a second it was given: of 70 seconds never more than 30."""
+    asked: list[int] = []
+
+    class Session:
+        def get_inputs(self) -> list[Any]:
+            return [SimpleNamespace(name="waveform")]
+
+        def get_outputs(self) -> list[Any]:
+            return [SimpleNamespace(name="logits")]
+
+        def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+            asked.append(feeds["waveform"].shape[-1])
+            return [np.log(np.array([[[0.1, 0.9, 0.0001]]], np.float32))]
+
+    data = TASK.open(None, settings=FEW)
+    manifest = {"preprocess": list(data.preprocess), "postprocess": list(data.postprocess), "labels": data.labels[:2]}
+    text, confidence = reader.read_file(Session(), manifest, wav(70))
+    assert len(asked) >= 3 and max(asked) <= 30 * data.rate and all(size % (data.rate // 10) == 0 for size in asked)
+    assert text == " ".join([data.labels[0]] * len(asked)) and 0.89 < confidence < 0.91
+    with pytest.raises(reader.Refused, match="too long for one answer"):
+        reader.apply(wav(70), data.preprocess)
+    with pytest.raises(Problem, match="one piece has"):
+        audio.apply(data.preprocess, wav(70))

@@ -37,9 +37,14 @@ def steps(rate: int, samples: int) -> tuple[Step, ...]:
     return ({"op": "wave"}, {"op": "resample", "rate": rate}, {"op": "clip", "samples_wanted": samples})
 
 
-def speech_steps(rate: int, *, multiple: int, minimum: int) -> tuple[Step, ...]:
-    """An utterance at `rate`, silence behind it up to a multiple: (1, n)."""
-    return ({"op": "wave"}, {"op": "resample", "rate": rate}, {"op": "pad", "multiple": multiple, "value": 0.0, "minimum": minimum})
+def speech_steps(rate: int, *, multiple: int, minimum: int, longest: int) -> tuple[Step, ...]:
+    """An utterance at `rate`, silence behind it up to a multiple: (1, n). A bundle's reader cuts what is longer than `longest` samples."""
+    return (
+        {"op": "wave"},
+        {"op": "resample", "rate": rate},
+        {"op": "pieces", "longest": longest, "quiet": rate // 10},
+        {"op": "pad", "multiple": multiple, "value": 0.0, "minimum": minimum},
+    )
 
 
 def apply(steps: Sequence[Step], raw: bytes, *, name: str = "recording") -> NDArray[Any]:
@@ -190,7 +195,14 @@ def padded(count: int, *, multiple: int, minimum: int) -> int:
     return -(-max(minimum, count) // multiple) * multiple
 
 
-OPERATIONS: Mapping[str, Callable[..., Any]] = {"resample": resample, "clip": clip, "pad": pad}
+def one_piece(samples: Wave, *, longest: int, quiet: int) -> Wave:
+    """(1, n) as it is. Raises Problem (exit 3) where a bundle's reader would cut it: what is trained and scored on goes through whole."""
+    if samples.shape[-1] > longest:
+        raise bad_input(f"a recording of {samples.shape[-1]:,} samples, one piece has {longest:,} at most", remedy="cut it into utterances")
+    return samples
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {"resample": resample, "clip": clip, "pieces": one_piece, "pad": pad}
 
 
 # -- a picture of sound, for the report ----------------------------------------------------------------------------------

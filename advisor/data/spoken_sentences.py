@@ -6,7 +6,7 @@ Shape: (split, index) → samples (n,) float32 at 8 kHz, 0.6 to 3 s, and a text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,20 @@ def record(split: Split, index: int, *, seed: int = 0) -> tuple[Wave, str]:
     """Utterance `index` of `split` and what it says. Only training ones depend on `seed`."""
     rng, words = _choose(split, index, seed)
     who = spoken.voice(np.random.default_rng([SPLITS.index(split), int(rng.integers(VOICES[split])), 90]))
+    return said(words, who, rng), " ".join(words)
+
+
+def said(words: Sequence[str], who: spoken.Voice, rng: np.random.Generator) -> Wave:
+    """The words (of `WORDS`) one after another by one voice in one room, (n,) samples."""
     parts = [_pause(rng, 0.05, 0.2)]
     for word in words:
-        said = spoken.say(spoken.WORDS[word].split(), who, rng, rate=RATE)
-        parts += [said * np.float32(rng.uniform(0.6, 1.0)), _pause(rng, 0.03, 0.15)]
+        spelled = spoken.say(spoken.WORDS[word].split(), who, rng, rate=RATE)
+        parts += [spelled * np.float32(rng.uniform(0.6, 1.0)), _pause(rng, 0.03, 0.15)]
     voice = np.concatenate(parts)
     below = 10 ** (-float(rng.uniform(QUIETEST, LOUDEST)) / 20)
     sound = voice + spoken.room(len(voice), rng, rate=RATE) * np.float32(below * voice.std())
     level = np.float32(10 ** (float(rng.uniform(-20, -1)) / 20) / max(1e-6, float(np.abs(sound).max())))
-    return sound * level, " ".join(words)
+    return sound * level
 
 
 def _pause(rng: np.random.Generator, shortest: float, longest: float) -> Wave:

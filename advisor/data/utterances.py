@@ -68,7 +68,8 @@ class SpeechData:
             charset.check(self._lines[split], self.labels)
         self._index = {label: place + 1 for place, label in enumerate(self.labels)}
         self.rate = rate or self._own_rate()
-        self.preprocess = audio.speech_steps(self.rate, multiple=self.rate // GRID, minimum=round(SHORTEST * self.rate))
+        sizes = {"minimum": round(SHORTEST * self.rate), "longest": round(LONGEST * self.rate)}
+        self.preprocess = audio.speech_steps(self.rate, multiple=self.rate // GRID, **sizes)
         self._read: Holder[Wave] = Holder(self._lines, self._decoded)
         self._lengths: dict[tuple[Split, int], int] = {}
         self._rates: dict[tuple[Split, int], int] = {}

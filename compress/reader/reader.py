@@ -126,22 +126,35 @@ def load_image(raw: bytes) -> Any:
 
 def apply(raw: bytes, steps: Any) -> Any:
     """Bytes of a file -> the model's input array (of several inputs: a dictionary of arrays), by the declared steps."""
-    value: Any = raw
+    parts = apply_in_parts(raw, steps)
+    if len(parts) > 1:
+        raise Refused(f"this file is {len(parts)} times too long for one answer")
+    return parts[0]
+
+
+def apply_in_parts(raw: bytes, steps: Any) -> list[Any]:
+    """The same of a file that may be too long for one answer: its parts in their order, where a declared step cuts such files."""
+    values: list[Any] = [raw]
     for step in steps:
-        settings = {key: item for key, item in step.items() if key != "op"}
-        function = known(step.get("op"), "PREPROCESS")
+        function, cuts = (known(step.get("op"), table) for table in ("PREPROCESS", "CUTS"))
         if function is None:
             raise Refused(f"manifest.json asks for the step {step.get('op')!r}, which this reader does not know")
-        part = settings.pop("of", None)  # of several inputs, the one the step is about
-        try:
-            if part is None:
-                value = function(value, **settings)
-            else:
-                value[part] = function(value[part], **settings)
-        except ValueError as error:
-            raise Refused(str(error)) from None
-        except TypeError as error:
-            raise Refused(f"the step {step['op']!r} does not fit: {error}") from None
+        made = [_applied(function, value, step) for value in values]
+        values = [part for parts in made for part in parts] if cuts else made
+    return values
+
+
+def _applied(function: Any, value: Any, step: dict[str, Any]) -> Any:
+    settings = {key: item for key, item in step.items() if key != "op"}
+    part = settings.pop("of", None)  # of several inputs, the one the step is about
+    try:
+        if part is None:
+            return function(value, **settings)
+        value[part] = function(value[part], **settings)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    except TypeError as error:
+        raise Refused(f"the step {step['op']!r} does not fit: {error}") from None
     return value
 
 
@@ -190,6 +203,7 @@ def scale(array: np.ndarray, mean: Any = 0.0, std: Any = 1.0, by: float = 1.0) -
     return ((array.astype(np.float32) * np.float32(by) - np.float32(middle)) / np.float32(spread)).astype(np.float32)
 
 
+CUTS: dict[str, Any] = {}  # steps that make several of one
 PREPROCESS: dict[str, Any] = {"decode": decode, "resize": resize, "array": to_array, "pad": pad, "scale": scale}
 
 
@@ -320,7 +334,7 @@ def read_file(session: Any, manifest: dict[str, Any], raw: bytes, beam: int = 0,
     settings = dict(manifest["postprocess"][0]) if manifest["preprocess"] and manifest["postprocess"] else {}
     function = known(settings.pop("op", None), "ANSWERS")
     if function is None:
-        return reading(answer(session, manifest, raw), manifest, beam)
+        return together([reading(outputs, manifest, beam) for outputs in answers(session, manifest, raw)])
     output = settings.pop("output", session.get_outputs()[0].name)
     feeds = apply(raw, manifest["preprocess"])
     ask = ask or (lambda fed: run(session, fed))
@@ -344,11 +358,20 @@ def write_on(
     return text, confidence
 
 
-def answer(session: Any, manifest: dict[str, Any], raw: bytes) -> dict[str, np.ndarray]:
-    """A file's bytes -> what the model answers."""
+def answers(session: Any, manifest: dict[str, Any], raw: bytes) -> list[dict[str, np.ndarray]]:
+    """A file's bytes -> what the model answers, once for each part of a file that is too long for one answer."""
     if not (manifest["preprocess"] and manifest["postprocess"]):
         raise Refused("manifest.json declares no way from a file to a reading, so only --self-test and --profile work")
-    return run(session, _feeds(apply(raw, manifest["preprocess"]), session.get_inputs()[0].name))
+    parts, name = apply_in_parts(raw, manifest["preprocess"]), session.get_inputs()[0].name
+    return [run(session, _feeds(part, name)) for part in parts]
+
+
+def together(readings: list[tuple[str, float]]) -> tuple[str, float]:
+    """The (text, confidence) of a file's parts as those of the file: texts in a row, and the parts' mean confidence, geometric."""
+    if len(readings) == 1:
+        return readings[0]
+    texts, confidences = zip(*readings)  # noqa: B905 (Python 3.8)
+    return " ".join(text for text in texts if text), math.exp(sum(math.log(max(each, 1e-30)) for each in confidences) / len(confidences))
 
 
 def details(outputs: dict[str, np.ndarray], manifest: dict[str, Any]) -> Any:
@@ -683,8 +706,9 @@ def _read(path: Path, session: Any, manifest: dict[str, Any], chosen: argparse.N
             return (*write_on(session, manifest, raw, chosen.write, chosen.temperature, chosen.seed, ask), None)
         if known((manifest["postprocess"] or [{}])[0].get("op"), "ANSWERS"):
             return (*read_file(session, manifest, raw, chosen.beam, asking(HERE, session, manifest, chosen.threads)), None)
-        outputs = answer(session, manifest, raw)
-        return (*reading(outputs, manifest, chosen.beam), details(outputs, manifest))
+        found = answers(session, manifest, raw)
+        readings = [reading(outputs, manifest, chosen.beam) for outputs in found]
+        return (*together(readings), details(found[0], manifest))
     except Refused as refusal:
         raise Refused(f"{path}: {refusal}") from None
 

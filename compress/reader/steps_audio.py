@@ -1,7 +1,8 @@
 """Steps from a recording to the waveform a model takes, and from its answer to text, for the bundle's reader.
 
 Python 3.8, numpy and the standard library. A wav file of whole numbers (8, 16, 24 or 32 bits) becomes samples in [-1, 1]; several
-channels are averaged; another sampling rate is converted by a windowed sinc, computed in float64 so that every machine agrees.
+channels are averaged; another sampling rate is converted by a windowed sinc, computed in float64 so that every machine agrees. What is longer
+than the model takes goes through it in pieces, cut where it is quietest.
 """
 
 from __future__ import annotations
@@ -90,5 +91,18 @@ def clip(samples: np.ndarray, samples_wanted: int) -> np.ndarray:
     return filled
 
 
-PREPROCESS: dict[str, Any] = {"wave": wave_file, "resample": resample, "clip": clip}
+def pieces(samples: np.ndarray, longest: int, quiet: int) -> list[np.ndarray]:
+    """(1, n) -> parts of at most `longest` samples, in order: each ends in the second half of what fits, amid the quietest `quiet` samples."""
+    found = []
+    while samples.shape[-1] > longest:
+        half = longest // 2
+        power = np.cumsum(np.concatenate([[0.0], samples[0, half:longest].astype(np.float64) ** 2]))
+        cut = half + int(np.argmin(power[quiet:] - power[:-quiet])) + quiet // 2
+        found.append(samples[:, :cut])
+        samples = samples[:, cut:]
+    return [*found, samples]
+
+
+PREPROCESS: dict[str, Any] = {"wave": wave_file, "resample": resample, "clip": clip, "pieces": pieces}
+CUTS: dict[str, Any] = {"pieces": pieces}  # of the steps above, those that make several of one
 POSTPROCESS: dict[str, Any] = {}
