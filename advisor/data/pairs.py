@@ -76,6 +76,11 @@ class PairData:
         """What a builder is given."""
         return {"side": self.side, "length": self.length, "vocabulary": words.FIRST + len(self.words), "embedding": self.embedding}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What these pairs say of a request for a recommendation."""
+        return {"resolution": self.side, "examples": self.count("train")}
+
     @cached_property
     def signature(self) -> Signature:
         return signature(**self.given)
