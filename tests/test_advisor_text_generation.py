@@ -106,8 +106,8 @@ def test_lines_of_json_are_texts(tmp_path: Path) -> None:
     ("name", "raw", "says"),
     [
         ("it.txt", b"", "empty"),
-        ("it.txt", b"good\nb\xff\xfed\n", "it.txt:2: no UTF-8"),
-        ("it.txt", b"good\n\ngo\0od", "it.txt:3: a zero byte"),
+        ("it.txt", b"good\nb\xff\xfed\n", "it.txt:2: not UTF-8"),
+        ("it.txt", b"good\n\ngo\0od", "it.txt:3: a NUL byte"),
         ("it.jsonl", b'{"text": "a"}\n{"text": 3}', "it.jsonl:2: no text"),
         ("it.jsonl", b'"fine"\n{"text": ', "it.jsonl:2: no JSON"),
         ("it.jsonl", b'{"text": " "}', "it.jsonl:1: an empty text"),

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 from xml.etree import ElementTree
 
-from advisor.data import classfolders, manifest
+from advisor.data import classfolders, manifest, text_files
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete
 from rules.problems import Problem, bad_input
 
@@ -230,7 +230,7 @@ def _voc(folder: Path, found: Found, *, skip: bool) -> None:
             _voc_picture(name, f"Annotations/{name}.xml", SPLITS[0], folder, found, skip=skip)
     for key, file in named.items():
         shown = file.relative_to(folder).as_posix()
-        for number, row in enumerate(manifest.text_of(file, shown).split("\n"), 1):
+        for number, row in enumerate(text_files.text_of(file, shown).split("\n"), 1):
             name = row.strip()
             if not name:
                 continue

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advisor.data.corpus import SPLITS, Line, Split
-from rules.examples import Metric, Score
+from rules.examples import Batch, Feeds, Metric, Score
 from rules.problems import bad_input
 
 ACCURACY = Metric("accuracy", "higher", "%")
 TOP = 5  # answers among which the right one is looked for where there are more than twice as many classes
 UNEVEN = 10  # times as many examples as the rarest class has: then the mean over classes says more
+
+Predict = Callable[[Feeds], Mapping[str, NDArray[Any]]]
 
 
 def score(logits: NDArray[Any], truth: NDArray[np.int64]) -> Score:
@@ -29,6 +31,12 @@ def score(logits: NDArray[Any], truth: NDArray[np.int64]) -> Score:
         best = np.argpartition(-logits, TOP, axis=-1)[:, :TOP]
         also["top5"] = float((best == truth[:, None]).any(-1).mean())
     return Score(ACCURACY, float(right.sum() / max(1, len(right))), right, np.ones_like(right), also)
+
+
+def asked(predict: Predict, batches: Iterable[Batch], count: int) -> NDArray[Any]:
+    """The logits (n, count) of all batches, in their order."""
+    found = [predict(batch.inputs)["logits"] for batch in batches]
+    return np.concatenate(found) if found else np.zeros((0, count), np.float32)
 
 
 def check(lines: Mapping[Split, Sequence[Line]], index: Mapping[str, int], *, given: bool, noun: str, remedy: str) -> None:

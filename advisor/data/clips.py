@@ -140,8 +140,7 @@ class KeywordData:
     def score(self, predict: Predict, split: Split, *, limit: int | None = None) -> Score:
         """The share of clips whose best word is theirs (`classes.score`), in the split's order."""
         truth = self._truth[split][spread(self.count(split), limit)]
-        found = [predict(batch.inputs)["logits"] for batch in self.batches(split, batch_size=BATCH, limit=limit)]
-        return classes.score(np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32), truth)
+        return classes.score(classes.asked(predict, self.batches(split, batch_size=BATCH, limit=limit), len(self.labels)), truth)
 
     def probes(self) -> dict[str, Feeds]:
         """One clip that was not trained on, where there is one."""

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from advisor.data.text_files import text_of
 from rules.problems import bad_environment, bad_input
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-MOST_BYTES = 2**30
 Cells = Sequence[str]
 
 
@@ -26,7 +26,7 @@ def lines(file: Path, shown: str) -> Iterator[tuple[str, Cells]]:
 
 def _delimited(file: Path, shown: str) -> Iterator[tuple[str, Cells]]:
     """(file and line, cells) of a CSV or TSV file, empty lines left out."""
-    text = _text(file, shown)
+    text = text_of(file, shown)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
     try:
         for cells in reader:
@@ -34,22 +34,6 @@ def _delimited(file: Path, shown: str) -> Iterator[tuple[str, Cells]]:
                 yield f"{shown}:{reader.line_num}", cells
     except csv.Error as error:
         raise bad_input(f"{shown}:{reader.line_num}: {error}", remedy="is a quote left open?") from None
-
-
-def _text(file: Path, shown: str) -> str:
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise bad_input(f"{shown} is larger than {MOST_BYTES >> 30} GB", remedy="split it")
-        data = file.read_bytes()
-    except OSError as error:
-        raise bad_input(f"{shown} cannot be read: {error.strerror}", remedy="check its permissions") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise bad_input(f"{shown}:{data.count(10, 0, error.start) + 1}: not UTF-8", remedy="save it as UTF-8") from None
-    if "\0" in text:
-        raise bad_input(f"{shown}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL byte", remedy="is this a text file?")
-    return text
 
 
 def _parquet(file: Path, shown: str) -> Iterator[tuple[str, Cells]]:

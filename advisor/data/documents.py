@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from advisor.data import text_files
 from advisor.data.corpus import HELD_OUT, SPLITS, Split, assign
 from advisor.data.tables import WORDS
 from rules.problems import bad_input
 
 SUFFIXES = (".txt", ".text", ".md", ".jsonl")
-MOST_BYTES = 2**30
 MANY = 20  # texts from which whole ones are held out
 WAYS = ("auto", "texts", "place")
 REMEDY = "give a .txt file, a folder of them, or a .jsonl file"
@@ -88,13 +88,7 @@ def _said(path: Path) -> set[Split]:
 
 
 def _texts(file: Path, shown: str) -> Iterator[Text]:
-    if file.stat().st_size > MOST_BYTES:
-        raise bad_input(f"{shown} has {file.stat().st_size:,} bytes, allowed {MOST_BYTES:,}", remedy="give less of it")
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise bad_input(f"{shown} cannot be read: {error.strerror}") from error
-    text = decoded(raw, shown)
+    text = one_form(text_files.text_of(file, shown))
     if file.suffix.lower() != ".jsonl":
         if not text.strip():
             raise bad_input(f"{shown} is empty", remedy="leave it out")
@@ -107,15 +101,7 @@ def _texts(file: Path, shown: str) -> Iterator[Text]:
 
 def decoded(raw: bytes, shown: str) -> str:
     """UTF-8 bytes as text, its lines ended in one form. Raises Problem (exit 3) naming the line that is none."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise bad_input(f"{shown}:{line}: no UTF-8 text", remedy="save it as UTF-8") from error
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise bad_input(f"{shown}:{line}: a zero byte, so this is no text")
-    return one_form(text)
+    return one_form(text_files.decoded(raw, shown))
 
 
 def one_form(text: str) -> str:

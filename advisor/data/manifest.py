@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete, complete_by_class, unique
+from advisor.data.text_files import text_of
 from rules.problems import Problem, bad_input
 
 NAMES: Mapping[str, Split] = {
@@ -40,7 +41,6 @@ SPLIT_COLUMNS = frozenset({"split", "set", "subset"})
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 LONGEST_TEXT = 1000
 LONGEST_PATH = 1024
-MOST_BYTES = 2**30
 
 Row = tuple[int, str, str, str | None]  # line number, image, text, split
 
@@ -169,23 +169,6 @@ def rows(file: Path, shown: str) -> list[Row]:
     if not found:
         raise bad_input(f"{shown} names no file", remedy="write one 'file<TAB>text' a line")
     return found
-
-
-def text_of(file: Path, shown: str) -> str:
-    """The list as text. Raises Problem (exit 3) where it cannot be read, is too large, or is no UTF-8."""
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise bad_input(f"{shown} is larger than {MOST_BYTES >> 30} GB", remedy="split it, or use an LMDB")
-        data = file.read_bytes()
-    except OSError as error:
-        raise bad_input(f"{shown} cannot be read: {error.strerror}", remedy="check its permissions") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise bad_input(f"{shown}:{data.count(10, 0, error.start) + 1}: not UTF-8", remedy="save the list as UTF-8") from None
-    if "\0" in text:
-        raise bad_input(f"{shown}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL byte", remedy="is this a text file?")
-    return text
 
 
 def _tabbed(text: str, shown: str) -> list[Row]:

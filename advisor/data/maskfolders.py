@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from advisor.data import classfolders, lines, manifest
+from advisor.data import classfolders, lines, manifest, text_files
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete
 from rules.problems import Problem, bad_input
 
@@ -154,7 +154,7 @@ def _bytes(path: Path, name: str) -> bytes:
 
 def read_names(file: Path) -> tuple[str, ...]:
     """The names of the classes, number 0 first. Raises Problem (exit 3) naming the line of an empty, doubled or endless one."""
-    text = manifest.text_of(file, file.name)
+    text = text_files.text_of(file, file.name)
     rows = text.removesuffix("\n").split("\n") if text.strip() else []
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, 1):

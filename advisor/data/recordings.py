@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from advisor.data import manifest
+from advisor.data import manifest, text_files
 from advisor.data.audio import ENDINGS
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete
 from advisor.data.manifest import ARCHIVES, NAMES, SINGLE, SUFFIXES
@@ -74,7 +74,7 @@ def _speech_commands(folder: Path) -> dict[str, Split]:
     found: dict[str, Split] = {}
     for name, split in LISTED.items():
         if (folder / name).is_file():
-            text = manifest.text_of(folder / name, name)
+            text = text_files.text_of(folder / name, name)
             for number, line in enumerate(text.splitlines(), 1):
                 if line.strip() and PurePosixPath(line.strip()).suffix.lower() not in ENDINGS:
                     raise bad_input(f"{name}:{number}: {line.strip()[:60]!r} is no recording", remedy="one path a line: word/file.wav")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from advisor.data.corpus import Corpus, Line
 from advisor.data.lines import png
+from advisor.data.text_files import text_of
 from rules.problems import Problem, bad_environment, bad_input
 
 if TYPE_CHECKING:
@@ -113,10 +114,7 @@ def texts(file: Path) -> list[Line]:
     """The lines of a text file that say something, each with its place. Raises Problem (exit 3) for none, and for what is not UTF-8."""
     if not file.is_file():
         raise bad_input(f"no texts {file}", remedy="a UTF-8 file, a text a line")
-    try:
-        read = file.read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        raise bad_input(f"{file} cannot be read as UTF-8: {error}", remedy="save it as UTF-8") from None
+    read = text_of(file, str(file)).splitlines()
     found = [Line(f"{file.name}:{number}", " ".join(text.split()), f"{file}:{number}") for number, text in enumerate(read, start=1)]
     said = [line for line in found if line.text]
     if not said:

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from advisor.data.corpus import SPLITS, Corpus, Line, Split, complete
-from advisor.data.manifest import NAMES, SPLIT_COLUMNS, text_of
+from advisor.data.manifest import NAMES, SPLIT_COLUMNS
+from advisor.data.text_files import text_of
 from rules.problems import bad_input
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "question", "content", "review", "message")

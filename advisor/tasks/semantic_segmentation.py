@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advisor import class_losses
 from advisor.data import drawn_shapes, maskfolders, pictures
 from advisor.data.corpus import SPLITS, Corpus, Line, Split
 from advisor.data.maskfolders import VOID, Mask, Masked
@@ -111,13 +112,12 @@ class SemanticSegmentationTask:
 
     def distil_loss(self, student: Tensor, teacher: Tensor, targets: Mapping[str, Tensor] | None, *, temperature: float) -> Tensor:
         """The teacher's shares of each cell at `temperature`, its grid brought to the student's; with targets the masks too."""
-        from torch.nn.functional import interpolate, kl_div, log_softmax
+        from torch.nn.functional import interpolate
 
         classes, goal = student.shape[-1], teacher.float()
         if goal.shape != student.shape:
             goal = interpolate(goal.permute(0, 3, 1, 2), size=student.shape[1:3], mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
-        said, wanted = (log_softmax(logits.float() / temperature, -1).reshape(-1, classes) for logits in (student, goal))
-        loss = temperature**2 * kl_div(said, wanted, reduction="batchmean", log_target=True)
+        loss = class_losses.softened(student.reshape(-1, classes), goal.reshape(-1, classes), temperature=temperature)
         return loss if targets is None else self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
 
 

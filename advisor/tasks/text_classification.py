@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from advisor import class_losses
 from advisor.data import intents, text_lists
 from advisor.data.classes import ACCURACY
 from advisor.data.corpus import SPLITS
@@ -91,10 +92,7 @@ class TextClassificationTask:
 
     def distil_loss(self, student: Tensor, teacher: Tensor, targets: Mapping[str, Tensor] | None, *, temperature: float) -> Tensor:
         """The teacher's shares at `temperature`; with targets the labels too."""
-        from torch.nn.functional import kl_div, log_softmax
-
-        said, wanted = (log_softmax(logits.float() / temperature, -1) for logits in (student, teacher))
-        loss = temperature**2 * kl_div(said, wanted, reduction="batchmean", log_target=True)
+        loss = class_losses.softened(student, teacher, temperature=temperature)
         return loss if targets is None else self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advisor import class_losses
 from advisor.data import documents, generated_stories
 from advisor.data.corpus import SPLITS
 from advisor.data.documents import Texts
@@ -88,10 +89,7 @@ class TextGenerationTask:
 
     def distil_loss(self, student: Tensor, teacher: Tensor, targets: Mapping[str, Tensor] | None, *, temperature: float) -> Tensor:
         """The teacher's chances at `temperature`, at every place; with targets the signs that came too."""
-        from torch.nn.functional import kl_div, log_softmax
-
-        said, wanted = (log_softmax(logits.float().flatten(0, 1) / temperature, -1) for logits in (student, teacher))
-        loss = temperature**2 * kl_div(said, wanted, reduction="batchmean", log_target=True)
+        loss = class_losses.softened(student.flatten(0, 1), teacher.flatten(0, 1), temperature=temperature)
         return loss if targets is None else self.alpha * loss + (1 - self.alpha) * self.loss(student, targets)
 
     def stepwise(self, model: nn.Module, data: PassageData) -> Mapping[str, tuple[nn.Module, StandIn]]:
