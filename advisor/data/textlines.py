@@ -82,6 +82,11 @@ class LineData:
         """What a builder is given."""
         return {"classes": self.classes}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What these lines say of a request for a recommendation."""
+        return {"charset": "".join(self.labels), "examples": self.count("train")}
+
     @cached_property
     def signature(self) -> Signature:
         return signature(self.classes)
