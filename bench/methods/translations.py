@@ -15,6 +15,7 @@ from advisor.data.translations import BLEU
 from rules.examples import Score
 
 WORD = re.compile(r"\w+|[^\w\s]")
+STOPS = re.compile(r" ([.,;:!?])")  # what stands close behind a word
 ROUNDS = 10
 NOTHING = ""  # stands before every source: what nothing in it stands for
 
@@ -37,7 +38,7 @@ def dictionary(data: Any) -> Any:
     asked, right = _texts(data, "test")
     best = _likeliest([[NOTHING, *words] for words in sources], targets)
     told = [" ".join(best.get(word) or best.get(word.lower()) or word for word in WORD.findall(text)) for text in asked]
-    return _score(told, right)
+    return _score([STOPS.sub(r"\1", text) for text in told], right)
 
 
 def _likeliest(sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]]) -> dict[str, str]:
