@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench.methods import pictures, series, tables, texts, translations
+from bench.methods import boxes, pictures, series, tables, texts, translations
 from compress.runtime import predictor
 
 METHODS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
@@ -24,6 +24,7 @@ METHODS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "histograms of gradients, linear machine": pictures.gradients,
         "400 kinds of patches, linear machine": pictures.patches,
     },
+    "object-detection": {"regions of a forest over each pixel": boxes.regions},
     "semantic-segmentation": {"the commonest class of each place": pictures.places, "a forest over each pixel": pictures.forest},
     "text-classification": {"TF-IDF, linear support vector machine": texts.tfidf},
     "machine-translation": {"word for word": translations.dictionary, "the most alike sentence's": translations.memory},

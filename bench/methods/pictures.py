@@ -135,7 +135,7 @@ def forest(data: Any) -> Any:
     rng = np.random.default_rng(0)
     told: list[Any] = []
     for batch in data.batches("train", batch_size=16):
-        for seen, mask in zip(_surfaces(batch.inputs["image"]), np.asarray(batch.targets["mask"]), strict=True):
+        for seen, mask in zip(surfaces(batch.inputs["image"]), np.asarray(batch.targets["mask"]), strict=True):
             label = mask[GRID // 2 :: GRID, GRID // 2 :: GRID].ravel()
             chosen = rng.permutation(np.flatnonzero(label < len(data.labels)))[:EACH]
             told.append((seen.reshape(label.size, -1)[chosen], label[chosen]))
@@ -143,7 +143,7 @@ def forest(data: Any) -> Any:
     model.fit(np.concatenate([seen for seen, _ in told]), np.concatenate([label for _, label in told]))
 
     def predict(feeds: Mapping[str, Any]) -> Mapping[str, Any]:
-        seen = _surfaces(feeds["image"])
+        seen = surfaces(feeds["image"])
         found = np.zeros((*seen.shape[:3], len(data.labels)), np.float32)
         found[..., model.classes_] = model.predict_proba(_flat(seen)).reshape(*seen.shape[:3], -1)
         return {"logits": found}
@@ -151,7 +151,7 @@ def forest(data: Any) -> Any:
     return data.score(predict, "test")
 
 
-def _surfaces(image: Any) -> Any:
+def surfaces(image: Any) -> Any:
     """(b, 3, height, width) → (b, rows, columns, features): colours as they are and blurred twice, edges, and where the pixel is."""
     from scipy.ndimage import gaussian_filter
 
