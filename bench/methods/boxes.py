@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from advisor.average_precision import Guess, Truth, score
-from bench.methods.pictures import LEAF, TREES, surfaces
+from bench.methods.pictures import grown, surfaces
 
 EACH = 400  # pixels of a training picture to learn from
 JOINED = 1.6  # a region so many times as large as the middle thing of its class is several that touch
@@ -21,8 +21,6 @@ SPECK = 0.2  # and one so many times as large is none
 
 def regions(data: Any) -> Any:
     """A forest says what each pixel is of; pixels of one class that hang together are a thing, cut into its peaks where it is too large."""
-    from sklearn.ensemble import RandomForestClassifier
-
     rng, told, held = np.random.default_rng(0), [], []
     for batch in data.batches("train", batch_size=16):
         for seen, truth in zip(surfaces(batch.inputs["image"]), _truths(batch), strict=True):
@@ -30,16 +28,12 @@ def regions(data: Any) -> Any:
             chosen = rng.permutation(kinds.size)[:EACH]
             told.append((seen.reshape(kinds.size, -1)[chosen], kinds.ravel()[chosen]))
             held.append(truth)
-    model = RandomForestClassifier(TREES, min_samples_leaf=LEAF, random_state=0)
-    model.fit(np.concatenate([seen for seen, _ in told]), np.concatenate([kinds for _, kinds in told]))
+    shares = grown(told, len(data.labels) + 1)
     sides = _middle_sides(held, len(data.labels))
     truths, guesses = [], []
     for batch in data.batches("test", batch_size=16):
         truths += _truths(batch)
-        for seen in surfaces(batch.inputs["image"]):
-            shares = np.zeros((*seen.shape[:2], len(data.labels) + 1))
-            shares[..., model.classes_] = model.predict_proba(seen.reshape(-1, seen.shape[-1])).reshape(*seen.shape[:2], -1)
-            guesses.append(_guessed(shares, sides))
+        guesses += [_guessed(each, sides) for each in shares(surfaces(batch.inputs["image"]))]
     return score(truths, guesses, len(data.labels))
 
 

@@ -6,7 +6,7 @@ doi:10.1023/A:1010933404324.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,8 +130,6 @@ def places(data: Any) -> Any:
 
 def forest(data: Any) -> Any:
     """Forty trees over the colour, the blurred colours, the edges and the place of each pixel."""
-    from sklearn.ensemble import RandomForestClassifier
-
     rng = np.random.default_rng(0)
     told: list[Any] = []
     for batch in data.batches("train", batch_size=16):
@@ -139,16 +137,23 @@ def forest(data: Any) -> Any:
             label = mask[GRID // 2 :: GRID, GRID // 2 :: GRID].ravel()
             chosen = rng.permutation(np.flatnonzero(label < len(data.labels)))[:EACH]
             told.append((seen.reshape(label.size, -1)[chosen], label[chosen]))
+    shares = grown(told, len(data.labels))
+    return data.score(lambda feeds: {"logits": shares(surfaces(feeds["image"]))}, "test")
+
+
+def grown(told: Sequence[tuple[Any, Any]], classes: int) -> Callable[[Any], Any]:
+    """A forest that learned from pixels (n, features) and their classes (n,): features (…, features) → shares of the classes (…, classes)."""
+    from sklearn.ensemble import RandomForestClassifier
+
     model = RandomForestClassifier(TREES, min_samples_leaf=LEAF, random_state=0)
     model.fit(np.concatenate([seen for seen, _ in told]), np.concatenate([label for _, label in told]))
 
-    def predict(feeds: Mapping[str, Any]) -> Mapping[str, Any]:
-        seen = surfaces(feeds["image"])
-        found = np.zeros((*seen.shape[:3], len(data.labels)), np.float32)
-        found[..., model.classes_] = model.predict_proba(_flat(seen)).reshape(*seen.shape[:3], -1)
-        return {"logits": found}
+    def shares(seen: Any) -> Any:
+        found = np.zeros((*seen.shape[:-1], classes), np.float32)
+        found[..., model.classes_] = model.predict_proba(_flat(seen)).reshape(*seen.shape[:-1], -1)
+        return found
 
-    return data.score(predict, "test")
+    return shares
 
 
 def surfaces(image: Any) -> Any:

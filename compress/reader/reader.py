@@ -128,7 +128,7 @@ def apply(raw: bytes, steps: Any) -> Any:
     """Bytes of a file -> the model's input array (of several inputs: a dictionary of arrays), by the declared steps."""
     parts = apply_in_parts(raw, steps)
     if len(parts) > 1:
-        raise Refused(f"this file is {len(parts)} times too long for one answer")
+        raise Refused(f"this file is too long for one answer: it takes {len(parts)}")
     return parts[0]
 
 
